@@ -1,0 +1,52 @@
+"""Pose sequences around tennis shots -> poses/NAME.npy and a manifest. See README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.manifest import Row
+from pipeline.data.readers import write_and_describe
+
+
+def unpack(folder: Path, out: Path) -> list[Row]:
+    """Write one float32 array (30, 26) a shot; the label is the stroke, the group is the match."""
+    archive = folder / "tennis_pose.npz"
+    if not archive.is_file():
+        raise ValueError(f"There is no tennis_pose.npz in {str(folder)!r}. It is the dataset. Check --folder.")
+    try:
+        with np.load(archive, allow_pickle=False) as arrays:
+            poses, labels, matches = arrays["features"], arrays["label"], arrays["match"]
+            label_names, match_names = arrays["label_names"].tolist(), arrays["match_names"].tolist()
+    except (KeyError, zipfile.BadZipFile, EOFError) as error:
+        what = f"{archive.name!r} is not the dataset's archive ({error})"
+        raise ValueError(f"{what}. It would hold features, label, match and their names. Fetch it again.") from error
+    (out / "poses").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, (pose, label, match) in enumerate(zip(poses, labels, matches, strict=True)):
+        path = f"poses/{match_names[match]}_{number:04d}_{label_names[label]}.npy"
+        np.save(out / path, pose.astype(np.float32))
+        rows.append(Row(path, group=match_names[match], label=label_names[label]))
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="folder that holds tennis_pose.npz")
+    parser.add_argument("--out", type=Path, required=True, help="folder for poses/*.npy and manifest.jsonl")
+    options = parser.parse_args()
+    try:
+        rows = unpack(options.folder, options.out)
+        print(write_and_describe(rows, options.out, options.out / "manifest.jsonl"))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

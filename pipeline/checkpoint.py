@@ -1,0 +1,123 @@
+"""A folder that is a model: weights.safetensors + model.json.
+
+In: a model and its recipe, or such a folder. Out: the other. model.json holds the recipe (with clock and
+preprocessing) and the vocabularies; loading runs no code from the folder. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from pipeline import __version__
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.models.model import Model
+from pipeline.recipe import Recipe
+from pipeline.section import ConfigError, validate
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+
+
+class ModelError(ValueError):
+    """A folder is no model of ours, or its parts do not fit together."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with all that is needed to use it. notes: free facts about its training, for people."""
+
+    model: Model
+    recipe: Recipe
+    vocabularies: Mapping[str, Vocabulary]
+    input_size: int | None
+    notes: Mapping[str, Any]
+
+
+def save_model(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the folder; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format": FORMAT, "unreel": __version__, "recipe": checkpoint.recipe.model_dump(mode="json"),
+        "vocabularies": {name: list(v.names) for name, v in checkpoint.vocabularies.items()},
+        "input_size": checkpoint.input_size, "notes": dict(checkpoint.notes),
+    }
+    weights = {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.state_dict().items()}
+    _replace(folder / WEIGHTS, save(weights))
+    _replace(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
+
+
+def find_model(folder: str | Path) -> Path:
+    """The model folder itself, or `model/` inside a run folder. Raises ModelError where there is neither."""
+    folder = Path(folder)
+    for place in (folder, folder / "model"):
+        if (place / DESCRIPTION).is_file():
+            return place
+    raise ModelError(f"'{folder}' is no model: it holds no {DESCRIPTION}. Give the folder of a finished run, or the "
+                     "model folder inside it.")
+
+
+def load_model(folder: str | Path) -> Checkpoint:
+    """Read a model folder (or a run folder that holds one). Raises ModelError that names the field that is wrong."""
+    folder = find_model(folder)
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
+            raise ValueError("it is not an object")
+    except ValueError as error:
+        raise ModelError(f"'{folder / DESCRIPTION}' cannot be read: {error}. Copy the model folder again.") from None
+    if description.get("format") != FORMAT:
+        raise ModelError(f"'{folder}' has format {description.get('format')!r}; this version reads {FORMAT}. "
+                         "Use the unreel that wrote it, or train again.")
+    try:
+        recipe = validate(Recipe, description.get("recipe"), f"the recipe in '{folder / DESCRIPTION}'")
+        vocabularies = {str(k): Vocabulary(tuple(map(str, v))) for k, v in description["vocabularies"].items()}
+        missing = set(recipe.heads) - set(vocabularies)
+        if missing:
+            raise ValueError(f"vocabularies lacks the head '{sorted(missing)[0]}'")
+        model = _without_weights(recipe).build(vocabularies, input_size=description.get("input_size"))
+    except ConfigError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, AttributeError, ValueError, AssertionError) as error:
+        raise ModelError(f"'{folder / DESCRIPTION}' is damaged: {error}. Copy the model folder again.") from None
+    _load_weights(model, folder / WEIGHTS)
+    return Checkpoint(model.eval(), recipe, vocabularies, description.get("input_size"), description.get("notes", {}))
+
+
+def _without_weights(recipe: Recipe) -> Recipe:
+    """The recipe with an empty CNN: its weights come from the checkpoint."""
+    if recipe.encoder.kind != "frames":
+        return recipe
+    return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"weights": "none"})})
+
+
+def _load_weights(model: Model, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"'{path}' cannot be read: {error}. Copy the model folder again.") from None
+    wanted = model.state_dict()
+    wrong = [f"'{k}' is missing" for k in wanted if k not in weights]
+    wrong += [f"'{k}' is not part of the recipe" for k in weights if k not in wanted]
+    wrong += [f"'{k}' has shape {tuple(weights[k].shape)}, the recipe wants {tuple(v.shape)}"
+              for k, v in wanted.items() if k in weights and weights[k].shape != v.shape]
+    if wrong:
+        raise ModelError(f"'{path}' and {DESCRIPTION} disagree: {wrong[0]}"
+                         f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. They must come from one run.")
+    model.load_state_dict(weights)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

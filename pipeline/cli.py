@@ -1,0 +1,242 @@
+"""The command: verbs, thin. Everything heavy is imported inside a verb, so that --help answers at once.
+
+Exit codes: 0 all well; 1 finished, some videos failed; 2 usage or configuration; 3 model; 4 environment (disk, device);
+130 / 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import __version__
+
+if TYPE_CHECKING:
+    from pipeline.run import Finished
+
+EPILOG = """\
+a first run:
+  unreel train videos/                      one folder a class; says what it chose
+  unreel predict clips/ --model runs/videos --out answers/
+settings are key=value after the config, such as core.cell=lstm; `unreel config` lists them all.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its arguments."""
+    top = argparse.ArgumentParser(prog="unreel", description="What happens in a folder of videos, and when: a CNN looks, "
+                                  "a recurrent core watches, heads answer.", epilog=EPILOG,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action="version", version=f"unreel {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    train = verbs.add_parser("train", help="train a model: CONFIG.yaml, a manifest, or a folder of class folders")
+    train.add_argument("source", metavar="CONFIG|MANIFEST|FOLDER")
+    train.add_argument("settings", nargs="*", metavar="key=value")
+    train.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run")
+
+    evaluate = verbs.add_parser("evaluate", help="measure a run's model on its test part, or on other data")
+    evaluate.add_argument("run", metavar="RUN", type=Path)
+    evaluate.add_argument("settings", nargs="*", metavar="key=value")
+
+    predict = verbs.add_parser("predict", help="answer for files, folders, globs and lists of videos")
+    predict.add_argument("paths", nargs="+", metavar="PATH")
+    predict.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
+    predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="where predictions.* go")
+    predict.add_argument("--format", nargs="+", choices=["jsonl", "csv", "parquet"], default=["jsonl", "csv", "parquet"])
+    predict.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to list (default 5)")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+
+    extract = verbs.add_parser("extract", help="fill the feature store for a config, and nothing more")
+    extract.add_argument("config", metavar="CONFIG|MANIFEST|FOLDER")
+    extract.add_argument("settings", nargs="*", metavar="key=value")
+
+    check = verbs.add_parser("check", help="what is wrong with a dataset: leaks, missing and broken files, odd classes")
+    check.add_argument("dataset", metavar="MANIFEST|FOLDER")
+    check.add_argument("--root", metavar="DIR", help="where the manifest's paths start")
+    check.add_argument("--contents", action="store_true", help="read the files: identical ones across splits, broken ones")
+    check.add_argument("--alike", action="store_true", help="decode a few frames: videos that look alike across splits")
+
+    config = verbs.add_parser("config", help="list every setting, or print a config with its defaults written out")
+    config.add_argument("config", nargs="?", metavar="CONFIG")
+    config.add_argument("settings", nargs="*", metavar="key=value")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; a user's mistake becomes a sentence on stderr and an exit code."""
+    options = parser().parse_args(arguments)
+    _calm_libraries()
+    try:
+        return VERBS[options.verb](options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        print(f"unreel: {error.strerror or error}{where}. Check that the disk has room and that the path is yours.", file=sys.stderr)
+        return 4
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            raise
+        print(f"unreel: {error}", file=sys.stderr)
+        return code
+
+
+def _code_of(error: Exception) -> int | None:
+    """The exit code of a mistake that the user can mend; None for a mistake of ours."""
+    from pipeline.checkpoint import ModelError
+    from pipeline.training.runtime import Interrupted
+
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    if isinstance(error, ModelError):
+        return 3
+    if isinstance(error, FloatingPointError):
+        return 1
+    return 2 if isinstance(error, ValueError) else None
+
+
+def _train(options: argparse.Namespace) -> int:
+    from pipeline.run import train
+
+    config = _config(options.source, options.settings)
+    progress = _Progress("looking at videos")
+    finished = train(config, _say, progress, fresh=options.fresh)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _show(finished)
+        print(f"\nmodel: {finished.folder / 'model'}\nnext:  unreel predict PATH ... --model {finished.folder} --out DIR")
+    return 1 if finished.report["failed"] else 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from pipeline.run import evaluate
+
+    finished = evaluate(options.run, options.settings, _say, _Progress("looking at videos"))
+    _show(finished)
+    return 1 if finished.report["failed"] else 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pipeline.run import predict
+
+    counts = predict(options.paths, options.model, options.out, formats=options.format, top=options.top,
+                     device=options.device, say=_say, on_row=_RowPrinter())
+    return 1 if counts["failed"] else 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from pipeline.run import extract_features
+
+    failed = extract_features(_config(options.config, options.settings), _say, _Progress("looking at videos"))
+    return 1 if failed else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pipeline.check import check
+
+    return 1 if check(options.dataset, options.root, contents=options.contents, alike=options.alike, say=print) else 0
+
+
+def _list_config(options: argparse.Namespace) -> int:
+    from pipeline.config import describe_settings, dump_config
+
+    print(dump_config(_config(options.config, options.settings)) if options.config else describe_settings(), end="")
+    return 0
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "train": _train, "evaluate": _evaluate, "predict": _predict, "extract": _extract, "check": _check, "config": _list_config,
+}
+
+
+def _config(source: str, settings: Sequence[str]) -> Any:
+    """A YAML config; or the defaults for a manifest or a folder of class folders, saying what was chosen."""
+    from pipeline.config import load_config
+    from pipeline.prepare import defaults_for
+
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or not path.exists():
+        return load_config(path, settings)
+    base, chosen = defaults_for(path)
+    for line in chosen:
+        _say(line)
+    return load_config(None, settings, base=base)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of classes; give 1 or more")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _show(finished: Finished) -> None:
+    from pipeline.training.report import table
+
+    if finished.report["rows"]:
+        print(table(finished.report))
+        print(f"\nreport: {finished.folder / 'report.json'} and report.txt (confusion matrix)")
+    else:
+        print("no test part: nothing was measured (data.split gives one)")
+
+
+def _calm_libraries() -> None:
+    """Libraries talk to their developers; we talk to the user."""
+    import logging
+    import warnings
+
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name, value in (("OPENCV_LOG_LEVEL", "ERROR"), ("OPENCV_FFMPEG_LOGLEVEL", "-8"), ("TOKENIZERS_PARALLELISM", "false")):
+        os.environ.setdefault(name, value)
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+class _Progress:
+    """One line that moves on a terminal; nothing elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        import time
+
+        self.what, self.clock, self.started, self.shown = what, time.monotonic, time.monotonic(), 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = self.clock()
+        if not sys.stderr.isatty() or (now - self.shown < 0.1 and done < total):
+            return
+        self.shown = now
+        speed = done / max(1e-9, now - self.started)
+        text = f"{self.what}: {done}/{total}   {speed:.1f} videos/s   {(total - done) / max(1e-9, speed):.0f} s left"
+        print(f"\r\033[K{text}" + ("\n" if done == total else ""), end="", file=sys.stderr, flush=True)
+
+
+class _RowPrinter:
+    """A line of the table for each answered video, and the speed."""
+
+    def __init__(self) -> None:
+        import time
+
+        self.clock, self.started = time.monotonic, time.monotonic()
+
+    def __call__(self, row: dict[str, Any], done: int, total: int) -> None:
+        from pipeline.inference.batch import headline
+
+        speed = done / max(1e-9, self.clock() - self.started)
+        left = f"{(total - done) / max(1e-9, speed):.0f} s left" if done < total else "done"
+        print(f"{row['path'][:44]:<44}  {headline(row):<44}  {done}/{total}  {speed:.1f} videos/s  {left}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The whole run on one page: recipe, data, training, tracking.
+
+In: a YAML file and `key=value` overrides. Out: a `Config`, or a `ConfigError` that lists every mistake in sentences.
+Knows nothing of how any of it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from pipeline.recipe import Fraction, Positive, Recipe
+from pipeline.training.augment import ClipAugment
+from pipeline.training.fit import Plan
+from pipeline.section import ConfigError, Section, near, sections_in, type_name, validate
+
+
+class DataSection(Section):
+    """Which videos, and which of them train, choose and test."""
+
+    path: Annotated[str, Field(min_length=1, description="a manifest (.csv, .jsonl) or a folder of class folders")]
+    root: Annotated[str | None, Field(description="where the manifest's paths start; its own folder by default")] = None
+    split: Annotated[Literal["manifest", "group", "folds", "random", "random_ignoring_groups", "none"], Field(description="where the test part comes from; none trains on all rows")] = "manifest"
+    test: Annotated[Fraction, Field(description="share of the test part for group and random splits")] = 0.25
+    folds: Annotated[int, Field(ge=2)] = 4
+    fold: Annotated[int, Field(ge=0)] = 0
+    validation: Annotated[Fraction, Field(description="share of the training groups that chooses the best epoch; 0 keeps the last")] = 0.15
+    window: Annotated[Positive | None, Field(description="training sees at most so many looks of a video at a time")] = 16
+    read: Annotated[Literal["auto", "features", "pixels"], Field(description="auto: stored features where the CNN is frozen, else pixels")] = "auto"
+    features: Annotated[str, Field(description="the feature store's folder")] = "runs/features"
+    workers: Annotated[int, Field(ge=0, description="processes that load samples")] = 0
+    failed: Annotated[Literal["skip", "stop"], Field(description="what a video that cannot be read does to training; skipped ones are named")] = "skip"
+
+
+class AugmentSection(Section):
+    """Changes to pixels, the same for every frame of a clip. Only where the CNN learns (encoder.train_blocks > 0)."""
+
+    crop: Annotated[float, Field(gt=0, le=1, description="smallest side of a random crop, as a share; 1 is off")] = 0.85
+    flip: Annotated[bool, Field(description="mirror half of the clips; wrong where left and right matter")] = False
+    colour: Annotated[float, Field(ge=0, le=1, description="strength of brightness, contrast and saturation changes")] = 0.2
+
+    def build(self) -> ClipAugment:
+        """The clip-consistent augmentation."""
+        return ClipAugment(crop=self.crop, flip=self.flip, colour=self.colour)
+
+
+class TrainingSection(Section):
+    """How the weights move."""
+
+    epochs: Positive = 30
+    batch_size: Annotated[int, Field(gt=0, description="over all processes together")] = 16
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    backbone_lr: Annotated[float, Field(gt=0, description="factor on lr for the CNN's own weights")] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[Fraction, Field(description="share of all steps in which lr rises; a cosine to zero follows")] = 0.1
+    clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
+    precision: Annotated[Literal["auto", "float32", "bf16"], Field(description="auto: bf16 on a GPU that has it")] = "auto"
+    patience: Annotated[Positive | None, Field(description="epochs without a better validation score before it stops")] = None
+    save_every: Annotated[int, Field(gt=0, description="steps between states to resume from")] = 200
+    log_every: Annotated[int, Field(gt=0, description="steps between rows of metrics.jsonl")] = 10
+    threads: Annotated[int, Field(ge=0, description="CPU threads; 0: one where the CNN is frozen, else all")] = 0
+    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1, ...")] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    augment: AugmentSection = AugmentSection()
+
+    def build(self, workers: int) -> Plan:
+        """The plan of the loop."""
+        return Plan(workers=workers, **self.model_dump(include={f.name for f in fields(Plan)} - {"workers"}))
+
+
+class TrackingSection(Section):
+    """Weights & Biases beside metrics.jsonl, which is always written."""
+
+    wandb: Annotated[Literal["auto", "online", "offline", "off"], Field(description="auto: online when logged in, else offline")] = "auto"
+    project: Annotated[str, Field(min_length=1)] = "unreel"
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class EvaluationSection(Section):
+    """What the table at the end compares."""
+
+    baselines: Annotated[bool, Field(description="train mean-pool baselines on the same features")] = True
+    orders: Annotated[bool, Field(description="also test with the steps reversed and shuffled")] = True
+
+
+class Config(Recipe):
+    """A run. The fields of the recipe make the model; the rest says what it learns from, and how."""
+
+    data: DataSection
+    training: TrainingSection = TrainingSection()
+    tracking: TrackingSection = TrackingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    run: Annotated[str | None, Field(description="the run's folder; runs/<name of the config> by default")] = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What of this is stored with the model."""
+        return Recipe(clock=self.clock, encoder=self.encoder, core=self.core, heads=self.heads)
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> Config:
+    """The config in a YAML file (or `base`) with `key.sub=value` overrides, whose values are YAML too.
+
+    Raises ConfigError.
+    """
+    values = dict(base or {})
+    source = "the command line"
+    if path is not None:
+        source = str(path)
+        values = _read(Path(path))
+    for override in overrides:
+        _override(values, override)
+    return validate(Config, values, source)
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML, defaults written out; loading it gives the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        nearby = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError(f"The config '{path}' does not exist.{near(str(path), nearby)} Give the path of a YAML file.")
+    if path.stat().st_size > 1 << 20:
+        raise ConfigError(f"'{path}' is {path.stat().st_size:,} bytes; a config is a page of text. Give another file.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigError(f"'{path}' uses YAML aliases (*name). Write the values out; configs here are flat.")
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"'{path}' is no YAML: {' '.join(str(error).split())}. Correct it at that place.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"'{path}' holds {type(values).__name__}, not settings. Begin with lines such as `data:`.")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"'{override}' is no override. Write key=value, such as core.cell=lstm or training.lr=3e-4.")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"The value of '{override}' is no YAML: {' '.join(str(error).split())}.") from None
+    place = values
+    *parents, last = key.strip().split(".")
+    for depth, part in enumerate(parents):
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"'{override}': {'.'.join(parents[: depth + 1])} is {inner!r}, so it has nothing inside. "
+                              "Name a setting of a section.")
+        place[part] = place = dict(inner)
+    place[last] = value
+
+
+def describe_settings() -> str:
+    """Every setting with its type, default and meaning, one a line."""
+    return "\n".join(_describe(Config, "")) + "\n"
+
+
+def _describe(section: type[Section], prefix: str) -> list[str]:
+    lines = []
+    for name, info in section.model_fields.items():
+        inner = sections_in(info.annotation)
+        if inner:
+            key = f"{prefix}{name}." if "dict" not in str(info.annotation) else f"{prefix}{name}.NAME."
+            for one in inner:
+                kind = one.model_fields.get("kind")
+                lines.append(f"\n{key[:-1]}" + (f" (kind: {kind.default})" if kind else "") + f": {(one.__doc__ or '').splitlines()[0]}")
+                lines += _describe(one, key)
+            continue
+        if name == "kind":
+            continue
+        default = "required" if info.is_required() else f"default {info.default}"
+        lines.append(f"  {prefix + name:<32} {type_name(info.annotation):<44} {default:<24} {info.description or ''}".rstrip())
+    return lines

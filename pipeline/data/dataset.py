@@ -1,0 +1,170 @@
+"""From rows to samples.
+
+In: rows of a manifest and a `Source` that reads one of them (stored features, stored series, pixels). Out: `Sample`s:
+a whole row, or a window drawn as a pure function of (seed, epoch, row). Knows nothing of models; heads hand in their
+`target` functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.batch import Sample
+from pipeline.data.features import FeatureStore
+from pipeline.data.manifest import Row
+from pipeline.data.sampler import Key
+from pipeline.media.clock import Clock
+from pipeline.media.decode import Backend, decode
+from pipeline.media.probe import probe
+from pipeline.media.transform import Transform
+
+Order = Literal["forward", "reversed", "shuffled"]
+Augment = Callable[[Tensor, np.random.Generator], Tensor]
+Target = Callable[[Row, np.ndarray], Tensor | None]
+
+
+class Source(Protocol):
+    """Reads rows as one sense."""
+
+    sense: str
+    reads_pixels: bool
+
+    def length(self, row: Row) -> int:
+        """How many steps the row has."""
+        ...
+
+    def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
+        """Steps start .. stop - 1 (T, ...) and their times (T,) in seconds."""
+        ...
+
+
+class StoredFeatures:
+    """Frames as the frozen CNN saw them, from the feature store."""
+
+    sense = "frames"
+    reads_pixels = False
+
+    def __init__(self, root: Path, store: FeatureStore) -> None:
+        self.root, self.store = root, store
+
+    def length(self, row: Row) -> int:
+        """Looks in the store."""
+        length = self.store.length(self.root / row.path)
+        if length is None:
+            raise ValueError(f"'{row.path}' has no stored features. Run `unreel extract` on this config first.")
+        return length
+
+    def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
+        """(T, D) float16."""
+        found = self.store.read(self.root / row.path)
+        assert found is not None, "length() was asked first"
+        return torch.from_numpy(found.values[start:stop]), found.times[start:stop]
+
+
+class StoredSeries:
+    """Sequences stored as .npy files (T, D), `rate` steps a second."""
+
+    sense = "series"
+    reads_pixels = False
+
+    def __init__(self, root: Path, rate: float) -> None:
+        self.root, self.rate = root, rate
+
+    def _open(self, row: Row) -> np.ndarray:
+        path = self.root / row.path
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"'{path}' is no stored series ({error}). A .npy file of shape (T, D) is needed.") from None
+        if values.ndim != 2 or values.dtype.kind not in "fiu":
+            raise ValueError(f"'{path}' holds {values.dtype} of shape {values.shape}. A series is numbers of shape (T, D).")
+        return values
+
+    def width(self, row: Row) -> int:
+        """D."""
+        return int(self._open(row).shape[1])
+
+    def length(self, row: Row) -> int:
+        """T."""
+        return int(self._open(row).shape[0])
+
+    def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
+        """(T, D) float32."""
+        values = np.array(self._open(row)[start:stop], dtype=np.float32)
+        return torch.from_numpy(values), np.arange(start, start + len(values)) / self.rate
+
+
+class DecodedFrames:
+    """Pixels, decoded afresh each time: for fine-tuning the CNN."""
+
+    sense = "frames"
+    reads_pixels = True
+
+    def __init__(self, root: Path, clock: Clock, transform: Transform, backend: Backend) -> None:
+        self.root, self.clock, self.transform, self.backend = root, clock, transform, backend
+
+    def length(self, row: Row) -> int:
+        """Looks, by the duration that the file states."""
+        return len(self.clock.look_times(probe(self.root / row.path).seconds or 0.0))
+
+    def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
+        """(T, S, S, 3) uint8."""
+        clips = list(decode(self.root / row.path, clock=self.clock, transform=self.transform, backend=self.backend,
+                            start_seconds=start / self.clock.rate, stop_seconds=stop / self.clock.rate))
+        return torch.from_numpy(np.concatenate([c.frames for c in clips])), np.concatenate([c.times for c in clips])
+
+
+class RowDataset(torch.utils.data.Dataset[Sample]):
+    """Rows as samples, asked for by (epoch, index).
+
+    window: at most so many steps in training, from a start drawn by (seed, epoch, index); None gives whole rows.
+    order: steps as they are, backwards, or shuffled by (seed, index): what a model answers then says whether it
+    watches the order at all. augment: applied to the raw tensor with a generator keyed the same way.
+    """
+
+    def __init__(self, rows: Sequence[Row], source: Source, targets: Mapping[str, Target], *, seed: int = 0,
+                 window: int | None = None, order: Order = "forward", augment: Augment | None = None) -> None:
+        self.rows, self.source, self.targets = list(rows), source, dict(targets)
+        self.seed, self.window, self.order, self.augment = seed, window, order, augment
+        self.full_lengths = [source.length(row) for row in self.rows]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Steps of each sample, after the window."""
+        return [min(n, self.window) if self.window else n for n in self.full_lengths]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        row, length = self.rows[index], self.full_lengths[index]
+        rng = np.random.default_rng([self.seed, max(epoch, 0), index])
+        start, stop = 0, length
+        if self.window is not None and length > self.window:
+            start = int(rng.integers(length - self.window + 1))
+            stop = start + self.window
+        data, times = self.source.read(row, start, stop)
+        if self.augment is not None:
+            data = self.augment(data, rng)
+        if self.order == "reversed":
+            data = data.flip(0)
+        elif self.order == "shuffled":
+            data = data[torch.from_numpy(rng.permutation(len(data)))]
+        return Sample({self.source.sense: data}, self._targets(row, times), row.path)
+
+    def _targets(self, row: Row, times: np.ndarray) -> dict[str, Tensor]:
+        found = {}
+        for head, target in self.targets.items():
+            value = target(row, times)
+            if value is None:
+                raise ValueError(f"'{row.path}' has nothing for the head '{head}'. Add what it learns from to the "
+                                 "manifest (a label, spans, captions), or leave the row or the head out.")
+            found[head] = value
+        return found

@@ -1,0 +1,1 @@
+"""Encoders: from a raw sense to (B, T, D)."""

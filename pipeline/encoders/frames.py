@@ -1,0 +1,48 @@
+"""The sense of sight.
+
+In: raw["frames"], pixels uint8 (B, T, S, S, 3) or their stored features (B, T, D). Out: (B, T, P). When nothing in the
+CNN learns, both roads give the same numbers: features are rounded to half precision either way.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline.data.batch import Raw
+from pipeline.encoders.adapt import Adapter
+from pipeline.encoders.backbone import Backbone
+from pipeline.padded import Padded
+
+_CHUNK = 64  # frames a pass when nothing learns: bounds memory
+
+
+class FramesEncoder(nn.Module):
+    """Backbone (per frame) -> Adapter."""
+
+    sense = "frames"
+
+    def __init__(self, *, backbone: Backbone, adapter: Adapter) -> None:
+        super().__init__()
+        self.backbone, self.adapter = backbone, adapter
+        self.output_size = adapter.output_size
+
+    def forward(self, raw: Raw) -> Padded:
+        """(B, T, S, S, 3) uint8 or (B, T, D) -> (B, T, P)."""
+        frames = raw[self.sense]
+        if frames.data.dtype == torch.uint8:
+            frames = self.look(frames)
+        return self.adapter(frames.map(lambda d: d.to(torch.float32)))
+
+    def look(self, frames: Padded) -> Padded:
+        """Pixels (B, T, S, S, 3) -> features (B, T, D), zeros in the padding; only real frames are computed."""
+        mask = frames.mask
+        pixels = frames.data[mask]
+        if self.backbone.is_frozen:
+            with torch.no_grad():
+                found = torch.cat([self.backbone(part) for part in pixels.split(_CHUNK)]).half().float()
+        else:
+            found = self.backbone(pixels)
+        out = found.new_zeros((*mask.shape, found.shape[-1]))
+        out[mask] = found
+        return Padded(out, frames.lengths)

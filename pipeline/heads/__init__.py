@@ -1,0 +1,1 @@
+"""Heads: each asks the one core a question."""

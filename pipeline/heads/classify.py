@@ -1,0 +1,112 @@
+"""Which class: one label for a sequence.
+
+In: what the core has seen (B, T, H). Out: logits and, as an answer, ranked class names. Knows nothing of videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.batch import Batch
+from pipeline.data.manifest import Row
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.models.prediction import Classification, Prediction
+from pipeline.models.seen import Seen
+
+Pool = Literal["mean", "last", "attention"]
+Memory = tuple[Tensor, Tensor, Tensor]
+"""(weighted sum of logits (B, C), sum of weights (B, 1), largest attention score so far (B, 1))."""
+
+
+class Classify(nn.Module):
+    """A linear layer on every step, and a way to make one answer of the steps.
+
+    pool: `mean` averages the step logits (after Ng et al. 2015, "Beyond Short Snippets": it gives the early answer for
+    free), `last` reads the last valid step, `attention` weighs the step logits by a learned score (softmax over time).
+    All three fold over windows: the memory of two windows equals that of the whole.
+
+    class_weights: one factor a class on its samples' loss, mean 1 over the training samples, or None.
+    step_loss: weight in [0, 1] of the mean cross-entropy of each step beside that of the pooled answer; it makes the
+    early answers good.
+    """
+
+    opponent: nn.Module | None
+
+    def __init__(self, *, name: str, input_size: int, vocabulary: Vocabulary, pool: Pool = "mean", dropout: float = 0.0,
+                 label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, step_loss: float = 0.0) -> None:
+        super().__init__()
+        self.opponent = None
+        self.name, self.vocabulary, self.pool = name, vocabulary, pool
+        self.label_smoothing, self.step_loss = label_smoothing, step_loss
+        self.dropout = nn.Dropout(dropout)
+        self.logits = nn.Linear(input_size, len(vocabulary))
+        self.score = nn.Linear(input_size, 1) if pool == "attention" else None
+        weights = torch.ones(len(vocabulary)) if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
+        """The index of the row's label, a scalar int64."""
+        return None if row.label is None else torch.tensor(self.vocabulary.index(row.label))
+
+    def step_logits(self, seen: Seen) -> Tensor:
+        """(B, T, C): the answer that each step would give."""
+        return self.logits(self.dropout(seen.steps.data))
+
+    def pooled(self, memory: Memory) -> Tensor:
+        """(B, C): the logits of the one answer; zeros where nothing was seen."""
+        total, weight, _ = memory
+        return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
+        """Cross-entropy of the pooled answer (and of the steps), averaged over the batch."""
+        target = batch.target(self.name)
+        assert isinstance(target, Tensor)
+        logits = self.step_logits(seen)
+        weights = self.get_buffer("class_weights")[target]
+        whole = F.cross_entropy(self.pooled(self._fold(seen, logits, None)), target, reduction="none",
+                                label_smoothing=self.label_smoothing)
+        terms = {self.name: (weights * whole).mean() * (1.0 - self.step_loss)}
+        if self.step_loss:
+            mask = seen.steps.mask
+            every = F.cross_entropy(logits.transpose(1, 2), target[:, None].expand(mask.shape), reduction="none",
+                                    label_smoothing=self.label_smoothing)
+            mean = torch.where(mask, every, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+            terms[f"{self.name}_steps"] = (weights * mean).mean() * self.step_loss
+        return terms
+
+    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
+        """Fold these steps into the memory."""
+        return self._fold(seen, self.step_logits(seen), memory)
+
+    def answer(self, memory: Memory) -> list[Prediction]:
+        """The classes of each row with their probabilities, the likeliest first."""
+        probabilities = self.pooled(memory).float().softmax(dim=-1).cpu()
+        order = probabilities.argsort(dim=-1, descending=True, stable=True)
+        names = self.vocabulary.names
+        return [Classification(tuple((names[i], float(p[i])) for i in o.tolist()))
+                for p, o in zip(probabilities, order, strict=True)]
+
+    def _fold(self, seen: Seen, logits: Tensor, memory: Memory | None) -> Memory:
+        mask = seen.steps.mask[:, :, None]
+        if memory is None:
+            nothing = logits.new_zeros((logits.shape[0], 1))
+            memory = logits.new_zeros((logits.shape[0], logits.shape[2])), nothing, torch.full_like(nothing, -torch.inf)
+        total, weight, peak = memory
+        if self.pool == "last":
+            at = (seen.steps.lengths - 1).clamp(min=0).to(logits.device)[:, None, None].expand(-1, 1, logits.shape[2])
+            has_any = mask.any(dim=1)
+            return torch.where(has_any, logits.gather(1, at)[:, 0], total), torch.where(has_any, 1.0, weight), peak
+        if self.score is None:
+            return total + torch.where(mask, logits, 0.0).sum(1), weight + mask.sum(1).to(weight.dtype), peak
+        scores = torch.where(mask, self.score(seen.steps.data), -torch.inf)  # (B, T, 1); softmax over time, online
+        new_peak = torch.maximum(peak, scores.amax(dim=1))
+        safe = torch.where(new_peak.isfinite(), new_peak, 0.0)
+        old = torch.exp(peak - safe)
+        parts = torch.exp(scores - safe[:, None])
+        return total * old + (parts * logits).sum(1), weight * old + parts.sum(1), new_peak

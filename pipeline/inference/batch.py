@@ -1,0 +1,45 @@
+"""A folder of videos -> rows.
+
+In: inputs as people write them, a predictor, writers. Out: one row for every input, in order, whatever happens to one
+of them. Knows nothing of formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.inference.predictor import Answer, Predictor
+from pipeline.media.folder import Found
+
+Row = dict[str, Any]
+
+
+def predict_all(found: Sequence[Found], predictor: Predictor, *, top: int) -> Iterator[Row]:
+    """One row an input, as soon as it is answered."""
+    for one in found:
+        if one.problem:
+            code, _, sentence = one.problem.partition(": ")
+            answer = Answer(f"failed:{code}", error=sentence)
+        else:
+            try:
+                answer = predictor.watch(one.path)
+            except Exception as error:  # one bad file must not stop the folder; it is named in its row
+                answer = Answer("failed:error", error=f"{type(error).__name__}: {error}")
+        yield as_row(one.name, answer, top)
+
+
+def as_row(name: str, answer: Answer, top: int) -> Row:
+    """path, status, seconds, looks, one entry a head, warnings, error."""
+    return {"path": name, "status": answer.status, "seconds": round(answer.seconds, 3), "looks": answer.looks,
+            **{head: prediction.row(top) for head, prediction in answer.predictions.items()},
+            "warnings": list(answer.warnings), "error": answer.error}
+
+
+def headline(row: Row) -> str:
+    """A row in a few words, safe for a terminal."""
+    if row["status"].startswith("failed"):
+        return row["status"]
+    answers = [f"{v['label']} {v['score']:.2f}" for v in row.values() if isinstance(v, dict) and "label" in v]
+    text = ", ".join(answers) + (f" ({row['status']})" if row["status"] != "ok" else "")
+    return text.encode("unicode_escape").decode()

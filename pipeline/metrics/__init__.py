@@ -1,0 +1,1 @@
+"""Pure functions from predictions and truths to numbers, one file a family."""

@@ -1,0 +1,43 @@
+"""The protocol of heads.
+
+A head asks one question of what the core knows. It learns by `loss`, and answers by an explicit memory:
+`observe` folds what was just seen into the memory, `answer` turns the memory into predictions. Windows one
+after another give the memory of the whole. A head never re-reads the video and remembers none itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from pipeline.data.batch import Batch
+from pipeline.data.manifest import Row
+from pipeline.models.prediction import Prediction
+from pipeline.models.seen import Seen
+
+Memory = Any
+"""Belongs to the head that made it: sums and counts of logits, a Viterbi lattice. Tensors, batch first."""
+
+
+class Head(Protocol):
+    """What the model and the dataset need of a head; every head is an nn.Module as well."""
+
+    opponent: nn.Module | None
+
+    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
+        """The truth of one sample looked at `times` (T,) seconds; None where the row does not say it."""
+        ...
+
+    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
+        """Named scalar terms; the training loop adds them up."""
+        ...
+
+    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
+        """The memory after these steps."""
+        ...
+
+    def answer(self, memory: Memory) -> list[Prediction]:
+        """One prediction a row."""
+        ...

@@ -1,0 +1,51 @@
+"""The baseline in the core's clothes: the mean of everything seen so far, which is blind to order.
+
+In and out as `Core`. With zero layers its last output is mean-pooling (a linear head on it is the linear baseline);
+with one layer it is mean-pooling under a small MLP. The same road, so that the baseline rows mean something.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.core import State
+from pipeline.padded import Padded
+
+
+class MeanCore(nn.Module):
+    """y_t = f(mean(x_1 .. x_t)), f the identity (layers=0) or `layers` times Linear + ReLU + dropout.
+
+    The state is (sum (B, 1, D), count (B, 1, 1)); windows one after another equal the whole.
+    """
+
+    is_causal = True
+
+    def __init__(self, *, input_size: int, hidden: int, layers: int = 0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.output_size = hidden if layers else input_size
+        widths = [input_size, *[hidden] * layers]
+        parts: list[nn.Module] = []
+        for wide, narrow in zip(widths, widths[1:], strict=False):
+            parts += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(dropout)]
+        self.mlp = nn.Sequential(*parts)
+        self.register_buffer("origin", torch.zeros(()), persistent=False)  # tells device and dtype
+
+    def initial_state(self, batch: int) -> State:
+        """Nothing summed, nothing counted."""
+        origin = self.get_buffer("origin")
+        return origin.new_zeros((batch, 1, self.input_size)), origin.new_zeros((batch, 1, 1))
+
+    def forward(self, x: Padded, state: State | None = None) -> tuple[Padded, State]:
+        """x: (B, T, D) -> the running mean through the MLP (B, T, H), and the new state."""
+        total, count = state if state is not None else self.initial_state(x.data.shape[0])
+        sums = total + x.zeroed().data.cumsum(dim=1)
+        counts = count + x.mask[:, :, None].to(sums.dtype).cumsum(dim=1)
+        steps = Padded(self.mlp(sums / counts.clamp(min=1.0)), x.lengths).zeroed()
+        return steps, (sums[:, -1:], counts[:, -1:])
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step for every row: x_t (B, D)."""
+        y, state = self(Padded(x_t[:, None], torch.ones(x_t.shape[0], dtype=torch.int64)), state)
+        return y.data[:, 0], state

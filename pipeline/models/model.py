@@ -1,0 +1,66 @@
+"""The model: an encoder looks, one core watches, heads answer.
+
+In: raw senses. Out: `Seen`, and loss terms by name. Knows nothing of files, optimisers or devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from pipeline.data.batch import Batch, Raw
+from pipeline.models.core import State, Watcher
+from pipeline.models.head import Head
+from pipeline.models.seen import Seen
+from pipeline.padded import Padded
+
+
+class Encoder(Protocol):
+    """From raw senses to one sequence (B, T, D); every encoder is an nn.Module as well."""
+
+    output_size: int
+
+    def __call__(self, raw: Raw) -> Padded:
+        """The sequence that the core watches."""
+        ...
+
+
+class Model(nn.Module):
+    """encoder -> core -> heads, with the state of the core in the caller's hands.
+
+        state = None
+        for window in windows:
+            seen = model.watch(window, state)
+            state = seen.state
+            memory = head.observe(seen, memory)
+    """
+
+    def __init__(self, encoder: Encoder, core: Watcher, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        assert isinstance(encoder, nn.Module) and isinstance(core, nn.Module)
+        self.encoder, self.core = encoder, core
+        self.heads = nn.ModuleDict({name: head for name, head in heads.items() if isinstance(head, nn.Module)})
+        assert len(self.heads) == len(heads), "heads are modules"
+
+    def head(self, name: str) -> Head:
+        """A head by its name in the config."""
+        return self.heads[name]  # type: ignore[return-value]
+
+    def watch(self, raw: Raw, state: State | None = None) -> Seen:
+        """What the core knows after these windows, going on from `state`."""
+        steps, state = self.core(self.encoder(raw), state)
+        return Seen(steps, state)
+
+    def forward(self, batch: Batch, player: str = "model") -> dict[str, Tensor]:
+        """The loss terms of every head, one pass of encoder and core for all of them."""
+        seen = self.watch(batch.raw)
+        return {term: value for name in self.heads for term, value in self.head(name).loss(seen, batch, player).items()}
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Who plays in training: the model itself, and the opponent of each head that has one."""
+        opponents = {name: list(head.opponent.parameters()) for name in self.heads
+                     if (head := self.head(name)).opponent is not None}
+        taken = {id(p) for parameters in opponents.values() for p in parameters}
+        return {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in taken], **opponents}

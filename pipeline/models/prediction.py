@@ -1,0 +1,34 @@
+"""What heads answer: one frozen class a head, in seconds and names, that knows how to become a row.
+
+Knows nothing of tensors' origins, files or formats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Prediction(Protocol):
+    """An answer about one video."""
+
+    def row(self, top: int) -> dict[str, Any]:
+        """The answer as plain values; `top` bounds how many alternatives it lists."""
+        ...
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Class names with their probabilities, the likeliest first; they sum to 1 over all classes."""
+
+    ranked: tuple[tuple[str, float], ...]
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return self.ranked[0][0]
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"label", "score", "top": [{"label", "score"}, ...]} with `top` entries."""
+        listed = [{"label": label, "score": round(score, 6)} for label, score in self.ranked[:top]]
+        return {"label": self.label, "score": round(self.ranked[0][1], 6), "top": listed}

@@ -1,0 +1,16 @@
+"""What the core knows after watching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.models.core import State
+from pipeline.padded import Padded
+
+
+@dataclass(frozen=True)
+class Seen:
+    """steps: (B, T, H), the core's output at every look; state: after the last valid step of each row."""
+
+    steps: Padded
+    state: State

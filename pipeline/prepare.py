@@ -1,0 +1,150 @@
+"""What a run learns from: rows with their splits, and one look at every video.
+
+In: a config. Out: `Prepared`. Knows nothing of models' training.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.data.dataset import DecodedFrames, Source, StoredFeatures, StoredSeries
+from pipeline.data.features import FeatureStore
+from pipeline.data.leaks import check_leaks
+from pipeline.data.manifest import Manifest, Row, read_manifest
+from pipeline.data.readers import read_class_folders
+from pipeline.data.split import apply_split
+from pipeline.inference.extract import Extraction, extract
+from pipeline.recipe import FramesSection
+from pipeline.section import ConfigError
+from pipeline.training.runtime import Runtime
+
+Say = Callable[[str], None]
+OnVideo = Callable[[int, int], None]
+"""Told (done, total) while videos are looked at."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Usable rows with splits, how to read them, and the videos that could not be: path -> (status, sentence)."""
+
+    manifest: Manifest
+    source: Source
+    failed: dict[str, tuple[str, str]]
+    input_size: int | None = None
+
+    def rows(self, split: str) -> list[Row]:
+        """The rows of one part."""
+        return [r for r in self.manifest.rows if r.split == split]
+
+
+def prepare(config: Config, place: Runtime, say: Say, on_video: OnVideo = lambda done, total: None) -> Prepared:
+    """Read the rows, split them, look at the videos once. Raises ConfigError, ManifestError, LeakError."""
+    manifest = split_rows(config, read_rows(config, say), say)
+    if config.encoder.kind == "series":
+        source = StoredSeries(manifest.root, config.clock.rate)
+        return Prepared(manifest, source, {}, source.width(manifest.rows[0]))
+    if config.data.read == "pixels" or (config.data.read == "auto" and config.encoder.train_blocks):
+        pixels = DecodedFrames(manifest.root, config.clock.build(), config.encoder.transform(), config.encoder.decoder)
+        return Prepared(manifest, pixels, {})
+    if config.encoder.train_blocks:
+        raise ConfigError(f"data.read = features, but encoder.train_blocks = {config.encoder.train_blocks} changes the CNN. "
+                          "Use data.read: auto, or freeze the CNN with encoder.train_blocks: 0.")
+    store, failed = fill_store(config, manifest, place, say, on_video)
+    if failed and config.data.failed == "stop":
+        name, (status, sentence) = next(iter(failed.items()))
+        raise ConfigError(f"{len(failed)} videos cannot be read, and data.failed = stop. The first: {name}: {status}: {sentence}")
+    usable = Manifest(tuple(r for r in manifest.rows if str(manifest.path_of(r)) not in failed), manifest.root)
+    return Prepared(usable, StoredFeatures(usable.root, store), failed)
+
+
+def read_rows(config: Config, say: Say) -> Manifest:
+    """The manifest of the config, or that of a folder of class folders."""
+    path = Path(config.data.path)
+    if path.is_dir():
+        return Manifest(tuple(read_class_folders(path, say)), Path(config.data.root or path))
+    if not path.exists():
+        raise ConfigError(f"data.path = '{path}' does not exist. Give a manifest (.csv or .jsonl) or a folder of class folders.")
+    return read_manifest(path, config.data.root)
+
+
+def fill_store(config: Config, manifest: Manifest, place: Runtime, say: Say,
+               on_video: OnVideo) -> tuple[FeatureStore, dict[str, tuple[str, str]]]:
+    """Look at every row's video once; the first rank does it, the others wait and find the store filled."""
+    section, recipe = config.encoder, config.recipe
+    assert isinstance(section, FramesSection)
+    backbone = section.build_backbone()
+    store = FeatureStore(config.data.features, recipe.made_by(place.device, backbone))
+    videos = [manifest.path_of(r) for r in manifest.rows]
+
+    def fill() -> Extraction:
+        return extract(videos, store, lambda: recipe.build_look(place.device, backbone), clock=config.clock.build(),
+                       transform=section.transform(), backend=section.decoder, on_video=on_video)
+    found = fill() if place.is_first else Extraction()
+    place.wait()
+    found = found if place.is_first else fill()
+    say(f"features: {found.made} videos looked at ({found.looks:,} looks), {found.kept} were there, {len(found.failed)} failed")
+    for video, (status, sentence) in found.failed.items():
+        say(f"  skipped {video}: {status}: {sentence}")
+    return store, found.failed
+
+
+def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
+    """The labelled rows with the config's split; what is left out and what leaks is said."""
+    data, seed = config.data, config.training.seed
+    labelled = [r for r in manifest.rows if r.label is not None]
+    if not labelled:
+        raise ConfigError(f"'{data.path}' has no row with a label. Add labels, or give another manifest.")
+    if len(labelled) < len(manifest.rows):
+        say(f"{len(manifest.rows) - len(labelled)} rows have no label and are left out")
+    if data.split == "none":
+        labelled = [replace(r, split="train") for r in labelled]
+    rows = apply_split(labelled, "manifest" if data.split == "none" else data.split, fraction_test=data.test,
+                       fraction_validation=data.validation, folds=data.folds, fold=data.fold,
+                       seed=0 if data.split == "folds" else seed)
+    if not data.validation:  # nothing is held out to choose an epoch, so those rows learn
+        rows = tuple(replace(r, split="train") if r.split == "val" else r for r in rows)
+    split = Manifest(tuple(r for r in rows if r.split is not None), manifest.root)
+    counts = Counter(r.split for r in split.rows)
+    say(f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(split.labels)} classes; "
+        f"split: {describe_split(config)}")
+    for finding in check_leaks(split):
+        if finding.kind in ("group", "missing_class"):
+            say(f"  note: {finding.message}")
+    return split
+
+
+def describe_split(config: Config) -> str:
+    """The split in a few words, for tables."""
+    return f"fold {config.data.fold} of {config.data.folds} by group" if config.data.split == "folds" else config.data.split
+
+
+def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Settings for a manifest or a folder of class folders that came without a config, and sentences that say why."""
+    if path.is_dir():
+        rows = read_class_folders(path, lambda text: None)
+        name = path.resolve().name
+    else:
+        rows = read_manifest(path).rows
+        name = path.resolve().parent.name
+    labels = Counter(r.label for r in rows if r.label is not None)
+    has_groups = any(r.group is not None for r in rows)
+    has_splits = any(r.split == "test" for r in rows)
+    split = "manifest" if has_splits else "group" if has_groups else "random"
+    why = {"manifest": "the manifest has a test part",
+           "group": "groups are known, so whole groups are held out",
+           "random": "no groups are known, so videos are held out at random: if one person or scene is in several of them, "
+                     "the score is too good (give a manifest with groups to mend that)"}
+    # the fewer the videos, the more often each is seen; a validation part only where it would not starve training
+    epochs = max(10, min(60, round(3000 / max(1, len(rows)))))
+    validation = 0.15 if len(rows) >= 400 else 0.0
+    chosen = [f"{path}: {len(rows)} videos in {len(labels)} classes",
+              f"  data.split={split}: {why[split]}",
+              f"  training.epochs={epochs}: about 3,000 looks at a video in all, 10 to 60 epochs",
+              f"  data.validation={validation}: " + ("the best epoch is kept" if validation else "too few videos to hold some out; the last epoch is kept")]
+    return {"data": {"path": str(path), "split": split, "validation": validation}, "training": {"epochs": epochs},
+            "run": f"runs/{name}"}, chosen

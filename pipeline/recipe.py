@@ -1,0 +1,187 @@
+"""The sections that make a model, and the model made of them.
+
+In: a validated `Recipe` and the vocabularies. Out: a `Model`. Knows nothing of data on disk or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.encoders.adapt import Adapter, Normalise
+from pipeline.encoders.backbone import BUNDLED, Backbone
+from pipeline.encoders.frames import FramesEncoder
+from pipeline.encoders.runtime import Look, Runtime, build_look, runtime_name
+from pipeline.encoders.series import SeriesEncoder
+from pipeline.heads.classify import Classify, Pool
+from pipeline.media.clock import Clock
+from pipeline.media.decode import Backend
+from pipeline.media.transform import Transform
+from pipeline.models.core import Core
+from pipeline.models.mean import MeanCore
+from pipeline.models.model import Encoder, Model
+from pipeline.section import Section
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class ClockSection(Section):
+    """How often a video is looked at."""
+
+    rate: Annotated[float, Field(gt=0, le=120, description="looks a second, by presentation time")] = 4.0
+
+    def build(self) -> Clock:
+        """The one clock of training, batch and stream."""
+        return Clock(self.rate)
+
+
+class FramesSection(Section):
+    """The sense of sight: decoder, CNN and projection."""
+
+    kind: Literal["frames"] = "frames"
+    decoder: Annotated[Backend, Field(description="who reads the files; pyav is right on every file we know")] = "pyav"
+    size: Annotated[int, Field(ge=32, le=1024, description="pixels a side that the CNN sees")] = 224
+    fit: Annotated[Literal["letterbox", "squash", "crop"], Field(description="how a frame becomes a square")] = "letterbox"
+    backbone: Annotated[str, Field(description="any timm model")] = BUNDLED
+    weights: Annotated[str, Field(description="imagenet (bundled), timm (downloads), none, or a file")] = "imagenet"
+    grid: Annotated[int, Field(ge=1, le=7, description="cells a side of the pooled map; 1 is the mean")] = 2
+    train_blocks: Annotated[int, Field(ge=0, description="last stages of the CNN that learn; 0 freezes it")] = 0
+    runtime: Annotated[Runtime, Field(description="what runs the frozen CNN")] = "auto"
+    project: Annotated[int, Field(ge=0, description="width that the core sees; 0 keeps the features'")] = 128
+    normalise: Annotated[Normalise, Field(description="of the features")] = "layer"
+    dropout: Annotated[Fraction, Field(description="on the features, one mask a sequence")] = 0.5
+
+    def transform(self) -> Transform:
+        """The one resize of this model."""
+        return Transform(self.size, self.fit)
+
+    def build_backbone(self) -> Backbone:
+        """The CNN with its weights."""
+        return Backbone(name=self.backbone, weights=self.weights, size=self.size, grid=self.grid,
+                        train_blocks=self.train_blocks)
+
+    def build(self, input_size: int | None) -> FramesEncoder:
+        """Backbone and adapter."""
+        backbone = self.build_backbone()
+        adapter = Adapter(input_size=backbone.output_size, project=self.project, normalise=self.normalise, dropout=self.dropout)
+        return FramesEncoder(backbone=backbone, adapter=adapter)
+
+
+class SeriesSection(Section):
+    """Stored sequences as a sense: features, poses, sensors, as .npy files (T, D) on the model's clock."""
+
+    kind: Literal["series"] = "series"
+    project: Annotated[int, Field(ge=0, description="width that the core sees; 0 keeps the series'")] = 128
+    normalise: Annotated[Normalise, Field(description="of the series")] = "fitted"
+    dropout: Annotated[Fraction, Field(description="on the series, one mask a sequence")] = 0.2
+
+    def build(self, input_size: int | None) -> SeriesEncoder:
+        """The adapter; input_size is the series' width."""
+        assert input_size is not None, "series have a width"
+        adapter = Adapter(input_size=input_size, project=self.project, normalise=self.normalise, dropout=self.dropout)
+        return SeriesEncoder(adapter=adapter)
+
+
+class CoreSection(Section):
+    """The recurrent core, or the mean as the baseline that is blind to order."""
+
+    cell: Annotated[Literal["rnn_tanh", "rnn_relu", "lstm", "gru", "mean"], Field(description="`mean` with layers 0 is mean-pooling, with 1 an MLP on it")] = "gru"
+    hidden: Positive = 128
+    layers: Annotated[int, Field(ge=0, le=16)] = 1
+    bidirectional: bool = False
+    residual: bool = False
+    input_dropout: Fraction = 0.2
+    recurrent_dropout: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> CoreSection:
+        if self.cell != "mean" and self.layers == 0:
+            raise ValueError(f"cell {self.cell} needs layers of 1 or more; only cell mean may have 0")
+        if self.cell == "mean" and (self.bidirectional or self.residual or self.recurrent_dropout):
+            raise ValueError("cell mean has neither directions, residual connections nor recurrent dropout; leave them out")
+        return self
+
+    def build(self, input_size: int) -> Core | MeanCore:
+        """The core for inputs of this width."""
+        if self.cell == "mean":
+            return MeanCore(input_size=input_size, hidden=self.hidden, layers=self.layers, dropout=self.input_dropout)
+        return Core(cell=self.cell, input_size=input_size, hidden=self.hidden, layers=self.layers,
+                    bidirectional=self.bidirectional, residual=self.residual, input_dropout=self.input_dropout,
+                    recurrent_dropout=self.recurrent_dropout)
+
+
+class ClassifySection(Section):
+    """Which class: learns from the manifest's labels."""
+
+    kind: Literal["classify"] = "classify"
+    pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
+    dropout: Fraction = 0.5
+    label_smoothing: Fraction = 0.1
+    class_weights: Annotated[Literal["none", "balanced"], Field(description="balanced: rare classes count more")] = "none"
+    step_loss: Annotated[float, Field(ge=0, le=1, description="share of the steps' own cross-entropy")] = 0.0
+
+    def names(self, labels: Sequence[str]) -> Vocabulary:
+        """The classes, from the labels of the training rows."""
+        return Vocabulary.of(labels)
+
+    def build(self, name: str, input_size: int, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Classify:
+        """The head; counts of the training labels give the balanced weights."""
+        weights = None
+        if self.class_weights == "balanced" and counts is not None:
+            total = sum(counts.values())
+            weights = [total / (len(vocabulary) * max(1, counts.get(label, 0))) for label in vocabulary.names]
+        return Classify(name=name, input_size=input_size, vocabulary=vocabulary, pool=self.pool, dropout=self.dropout,
+                        label_smoothing=self.label_smoothing, class_weights=weights, step_loss=self.step_loss)
+
+
+EncoderSection = Annotated[FramesSection | SeriesSection, Field(discriminator="kind")]
+HeadSection = ClassifySection
+"""A union by `kind` as soon as there is a second head."""
+
+
+class Recipe(Section):
+    """All that makes a model; it is stored with the weights."""
+
+    clock: ClockSection = ClockSection()
+    encoder: EncoderSection = FramesSection()
+    core: CoreSection = CoreSection()
+    heads: Annotated[dict[str, HeadSection], Field(min_length=1)] = {"action": ClassifySection()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _frames_by_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("encoder"), dict):
+            return {**values, "encoder": {"kind": "frames", **values["encoder"]}}
+        return values
+
+    def build(self, vocabularies: Mapping[str, Vocabulary], *, input_size: int | None = None,
+              counts: Mapping[str, int] | None = None) -> Model:
+        """The model. vocabularies: one a head. input_size: the width of series. counts: of the training labels."""
+        encoder: Encoder = self.encoder.build(input_size)
+        core = self.core.build(encoder.output_size)
+        heads = {name: section.build(name, core.output_size, vocabularies[name], counts) for name, section in self.heads.items()}
+        return Model(encoder, core, heads)
+
+    def build_look(self, device: torch.device, backbone: Backbone) -> Look:
+        """The frozen CNN as a function of pixels."""
+        assert isinstance(self.encoder, FramesSection), "only frames are looked at"
+        return build_look(backbone, self.encoder.runtime, device)
+
+    def made_by(self, device: torch.device, backbone: Backbone) -> dict[str, Any]:
+        """What stored features depend on besides the video."""
+        section = self.encoder
+        assert isinstance(section, FramesSection), "only frames are looked at"
+        return {"backbone": backbone.fingerprint(), "runtime": runtime_name(section.runtime, device), "size": section.size,
+                "fit": section.fit, "rate": self.clock.rate, "decoder": section.decoder,
+                "decoder_version": _version(section.decoder), "dtype": "float16"}
+
+
+def _version(decoder: Backend) -> str:
+    from importlib.metadata import version
+
+    return version({"pyav": "av", "opencv": "opencv-python-headless", "decord": "decord"}[decoder])

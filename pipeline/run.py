@@ -1,0 +1,263 @@
+"""A config -> a finished run. Read this first.
+
+`train` goes: rows with their splits -> one look at every video (pixels where the CNN learns) -> a model -> the loop ->
+the table beside its baselines. All that a run makes lies in its folder: config.yaml, metrics.jsonl, model/, report.json
+and report.txt, wandb/.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import Checkpoint, load_model, save_model
+from pipeline.config import Config, dump_config, load_config
+from pipeline.data.dataset import Order, RowDataset
+from pipeline.encoders.adapt import Adapter
+from pipeline.encoders.backbone import Backbone
+from pipeline.inference.batch import predict_all
+from pipeline.inference.predictor import Predictor
+from pipeline.media.folder import find_videos
+from pipeline.models.model import Model
+from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows
+from pipeline.section import ConfigError
+from pipeline.training.evaluate import judge
+from pipeline.training.fit import STATE, Progress, fit, saved_step
+from pipeline.training.report import write_report
+from pipeline.training.runtime import Runtime, runtime, seed_step
+from pipeline.training.track import Track
+from pipeline.writers import Format, open_writer
+
+OnRow = Callable[[dict[str, Any], int, int], None]
+"""Told (row, done, total) after each answered input."""
+
+BASELINES: dict[str, dict[str, dict[str, Any]]] = {
+    "mean-pool linear": {"encoder": {"project": 0}, "core": {"cell": "mean", "layers": 0}},
+    "mean-pool MLP": {"encoder": {"project": 0}, "core": {"cell": "mean", "layers": 1, "hidden": 256, "input_dropout": 0.5}},
+}
+"""Blind to order, on the same road: what a recurrent core has to beat. Their heads read the last (the whole) mean."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run's folder and its report."""
+
+    folder: Path
+    report: dict[str, Any]
+
+
+def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None, *, fresh: bool = False) -> Finished:
+    """Run a config to its end, or go on with it where it was interrupted; `fresh` starts over.
+
+    Raises ConfigError, ManifestError, LeakError for what the user can mend; Interrupted after a signal.
+    """
+    with runtime(config.training.device, _threads(config)) as place:
+        loud: Say = say if place.is_first else lambda text: None
+        folder = _open_folder(config, place, fresh)
+        prepared = prepare(config, place, loud, on_video)
+        resumed = saved_step(folder)
+        tracking = config.tracking
+        with Track(folder, config.model_dump(mode="json"), mode=tracking.wandb, project=tracking.project, name=tracking.name,
+                   tags=tracking.tags, from_step=resumed, say=loud, is_active=place.is_first) as track:
+            checkpoint, now = _learn(config, prepared, place, folder, track, loud)
+            rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
+            for row in rows:
+                track.log({"step": now.step, "epoch": now.epoch, "part": _part(row), **_numbers(row)})
+            if place.is_first and rows:
+                track.confusion(checkpoint.vocabularies[rows[0]["head"]].names, rows[0]["confusion"])
+                track.artifact(folder / "model", f"{folder.name}-model")
+        if config.evaluation.baselines and rows and config.core.cell != "mean":
+            rows += _baselines(config, prepared, place, folder, loud)
+        report = _report(config, prepared, checkpoint, rows)
+        if place.is_first:
+            write_report(report, folder)
+        return Finished(folder, report)
+
+
+def evaluate(folder: Path, overrides: Sequence[str], say: Say, on_video: OnVideo = lambda done, total: None) -> Finished:
+    """Measure a run's model again, on its own test part or (by overrides) on other data. Writes evaluation/report.json."""
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"'{folder}' is no run: it holds no config.yaml. Give the folder that `unreel train` made.")
+    config = load_config(folder / "config.yaml", overrides)
+    with runtime(config.training.device, _threads(config)) as place:
+        checkpoint = load_model(folder)
+        prepared = prepare(config, place, say, on_video)
+        rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
+        if not rows:
+            raise ConfigError(f"The split '{config.data.split}' leaves no test rows. Use data.split=group, folds or manifest.")
+        out = folder / "evaluation"
+        out.mkdir(exist_ok=True)
+        report = _report(config, prepared, checkpoint, rows)
+        write_report(report, out)
+        return Finished(out, report)
+
+
+def predict(paths: Sequence[str], model: Path, out: Path, *, formats: Sequence[Format], top: int, device: str, say: Say,
+            on_row: OnRow) -> Counter[str]:
+    """Answer for every input, in order; one file a format in `out`. Returns how many were ok, partial and failed."""
+    checkpoint = load_model(model)
+    found = find_videos(paths)
+    out.mkdir(parents=True, exist_ok=True)
+    counts: Counter[str] = Counter()
+    with runtime(device, 0) as place:
+        predictor = Predictor(checkpoint, place.device)
+        writers = [open_writer(kind, out, list(checkpoint.recipe.heads)) for kind in formats]
+        for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
+            for writer in writers:
+                writer.write(row)
+            counts[row["status"].partition(":")[0]] += 1
+            on_row(row, done, len(found))
+        files = [str(writer.close()) for writer in writers]
+    say(f"{counts.total()} inputs: {counts['ok']} ok, {counts['partial']} partial, {counts['failed']} failed; written to "
+        f"{', '.join(files)}")
+    return counts
+
+
+def extract_features(config: Config, say: Say, on_video: OnVideo) -> int:
+    """Fill the feature store for a config's rows. Returns how many videos failed."""
+    if config.encoder.kind != "frames":
+        raise ConfigError("Only encoder.kind = frames has videos to look at; a series is stored already.")
+    with runtime(config.training.device, 0) as place:
+        store, failed = fill_store(config, read_rows(config, say), place, say, on_video)
+    say(f"store: {store.folder}")
+    return len(failed)
+
+
+def measure(config: Config, prepared: Prepared, checkpoint: Checkpoint, place: Runtime, *, name: str) -> list[dict[str, Any]]:
+    """Rows of the table: the test part as it is and, by config, with the steps reversed and shuffled."""
+    orders: tuple[Order, ...] = ("forward", "reversed", "shuffled") if config.evaluation.orders else ("forward",)
+    if not prepared.rows("test"):
+        return []
+    rows = []
+    for order in orders:
+        dataset = _dataset(config, prepared, checkpoint.model, "test", order=order)
+        judged = judge(checkpoint.model.to(place.device), dataset, batch_size=config.training.batch_size, device=place.device)
+        for head, found in judged.metrics().items():
+            rows.append({"model": name, "order": order, "head": head, **found})
+    return rows
+
+
+def _learn(config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say) -> tuple[Checkpoint, Progress]:
+    """Build one model, train it in a folder, save it."""
+    labels = [r.label for r in prepared.rows("train") if r.label is not None]
+    vocabularies = {name: head.names(labels) for name, head in config.heads.items()}
+    seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
+    model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=Counter(labels))
+    learns = _dataset(config, prepared, model, "train", is_training=True)
+    chooses = _dataset(config, prepared, model, "val") if prepared.rows("val") else None
+    _fit_statistics(model, learns)
+    if (step := saved_step(folder)) is not None:
+        say(f"going on from step {step}")
+    now = fit(model.to(place.device), learns, chooses, config.training.build(config.data.workers), place, track, folder, say)
+    notes = {"steps": now.step, "epochs": now.epoch, "best_epoch": now.best_epoch + 1 if chooses else None,
+             "seed": config.training.seed, "data": prepared.manifest.fingerprint}
+    checkpoint = Checkpoint(model.eval(), config.recipe, vocabularies, prepared.input_size, notes)
+    if place.is_first:
+        save_model(folder / "model", checkpoint)
+    return checkpoint, now
+
+
+def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path, say: Say) -> list[dict[str, Any]]:
+    if config.encoder.kind == "frames" and config.encoder.train_blocks:
+        say("baselines: none, for the CNN learns; run the config with encoder.train_blocks=0 for theirs")
+        return []
+    rows = []
+    for name, parts in BASELINES.items():
+        say(f"baseline: {name}")
+        heads = {head: {**section.model_dump(mode="json"), "pool": "last"} for head, section in config.heads.items()}
+        values = config.model_dump(mode="json")
+        values |= {part: {**values[part], **changes} for part, changes in parts.items()} | {"heads": heads}
+        values["core"] |= {"bidirectional": False, "residual": False, "recurrent_dropout": 0.0}
+        other = load_config(None, base=values)
+        where = folder / "baselines" / name.replace(" ", "_")
+        where.mkdir(parents=True, exist_ok=True)
+        with Track(where, {}, mode="off", project="-", name=None, tags=(), from_step=saved_step(where), say=say,
+                   is_active=place.is_first) as track:
+            checkpoint, _ = _learn(other, prepared, place, where, track, lambda text: None)
+        rows += [r for r in measure(other, prepared, checkpoint, place, name=name) if r["order"] == "forward"]
+    return rows
+
+
+def _dataset(config: Config, prepared: Prepared, model: Model, split: str, *, is_training: bool = False,
+             order: Order = "forward") -> RowDataset:
+    targets = {name: model.head(name).target for name in model.heads}
+    learns_pixels = config.encoder.kind == "frames" and config.encoder.train_blocks > 0
+    return RowDataset(prepared.rows(split), prepared.source, targets, seed=config.training.seed, order=order,
+                      window=config.data.window if is_training else None,
+                      augment=config.training.augment.build() if is_training and learns_pixels else None)
+
+
+def _fit_statistics(model: Model, learns: RowDataset) -> None:
+    """Channel means and deviations of the training part, where the encoder wants them."""
+    adapter = getattr(model.encoder, "adapter", None)
+    if not isinstance(adapter, Adapter) or adapter.normalise != "fitted":
+        return
+    backbone = getattr(model.encoder, "backbone", None)
+    if isinstance(backbone, Backbone) and learns.source.reads_pixels:
+        raise ConfigError("encoder.normalise = fitted needs stored features, and this run reads pixels. Use layer.")
+    adapter.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
+
+
+def _report(config: Config, prepared: Prepared, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    counts = Counter(r.split for r in prepared.manifest.rows)
+    return {"rows": rows, "classes": {head: list(v.names) for head, v in checkpoint.vocabularies.items()},
+            "split": describe_split(config), "counts": dict(counts), "seed": config.training.seed,
+            "failed": {video: list(why) for video, why in prepared.failed.items()},
+            "data": config.data.path, "model": checkpoint.notes}
+
+
+def _part(row: dict[str, Any]) -> str:
+    return "test" if row["order"] == "forward" else f"test_{row['order']}"
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {"head": row["head"], **{k: v for k, v in row.items() if isinstance(v, int | float)}}
+
+
+def _threads(config: Config) -> int:
+    if config.training.threads:
+        return config.training.threads
+    learns_pixels = config.encoder.kind == "frames" and config.encoder.train_blocks > 0
+    return 0 if learns_pixels else 1
+
+
+def run_folder(config: Config) -> Path:
+    """Where a run lies."""
+    return Path(config.run or f"runs/{Path(config.data.path).resolve().parent.name}-{config.core.cell}")
+
+
+def _open_folder(config: Config, place: Runtime, fresh: bool) -> Path:
+    """The run's folder with its config. An unfinished run of the same config is gone on with; others are not touched."""
+    folder = run_folder(config)
+    text = dump_config(config.model_copy(update={"run": str(folder)}))
+    if not place.is_first:
+        place.wait()
+        return folder
+    kept = folder / "config.yaml"
+    if fresh:
+        _clear(folder)
+    elif kept.is_file():
+        if (folder / "report.json").is_file():
+            raise ConfigError(f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh.")
+        if kept.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"'{folder}' holds an unfinished run of another config ({kept}). Choose another folder with "
+                              "run=DIR, go on with the same config, or start over with --fresh.")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".config.yaml.{os.getpid()}"
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, kept)
+    place.wait()
+    return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run writes, and nothing else."""
+    for name in ("config.yaml", "metrics.jsonl", STATE, "report.json", "report.txt", "wandb_id"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("model", "baselines", "wandb", "evaluation"):
+        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""A section of a config: a frozen pydantic model whose mistakes become sentences.
+
+In: plain dicts. Out: validated sections, or one `ConfigError` that names every mistake with its place, its value
+and the nearest thing that would be right. Knows nothing of what the sections configure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+S = TypeVar("S", bound="Section")
+
+
+class ConfigError(ValueError):
+    """The user's configuration is wrong; the text lists every mistake, one a line."""
+
+
+class Section(BaseModel):
+    """Base of every config section: unknown keys are errors, values are frozen, defaults are checked too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def near(word: str, known: list[str]) -> str:
+    """' Did you mean ...?' when a known word is close, else ''."""
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def validate(section: type[S], values: object, source: str) -> S:
+    """`section` filled from `values`. Raises ConfigError naming `source` and every mistake at once."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(section, e) for e in error.errors(include_url=False)]
+        head = f"{source}: {len(lines)} mistake{'s' if len(lines) > 1 else ''} in the configuration."
+        raise ConfigError("\n".join([head, *(f"  {line}" for line in lines)])) from None
+
+
+def _sentence(section: type[Section], error: Any) -> str:
+    tags = _tags(section)
+    place = ".".join(str(p) for i, p in enumerate(error["loc"]) if not (i > 0 and p in tags)) or "(top)"
+    value = error.get("input")
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _fields_at(section, error["loc"][:-1])
+        return f"{place} is not a setting.{near(str(error['loc'][-1]), known)} Known here: {', '.join(known)}."
+    if kind == "missing":
+        return f"{place} is missing. It has no default, so give it a value."
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        given = context.get("tag")
+        allowed = str(context.get("expected_tags", "")).replace("'", "").split(", ")
+        said = f"{place}.kind = {given!r} is not known." if given else f"{place}.kind is missing."
+        return f"{said}{near(str(given), allowed)} One of: {', '.join(sorted(allowed))}."
+    if kind == "literal_error":
+        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{place} = {value!r} is not known.{near(str(value), allowed)} One of: {', '.join(allowed)}."
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{place} = {value!r}: {message[0].lower()}{message[1:].rstrip('.')}."
+
+
+def _tags(section: type[Section]) -> set[str]:
+    """Every `kind` literal below a section: pydantic puts them into places, people do not write them there."""
+    found: set[str] = set()
+    for field in section.model_fields.values():
+        for inner in sections_in(field.annotation):
+            if "kind" in inner.model_fields:
+                found.update(typing.get_args(inner.model_fields["kind"].annotation))
+            if inner is not section:
+                found |= _tags(inner)
+    return found
+
+
+def type_name(annotation: Any) -> str:
+    """A type as people write it: a|b|c for choices, int, float, text."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return type_name(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " or ".join("none" if a is type(None) else type_name(a) for a in typing.get_args(annotation))
+    if typing.get_origin(annotation) is tuple:
+        return "list"
+    return {"str": "text", "bool": "true|false"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that a field's type mentions."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, Section):
+        return [annotation]
+    return [s for inner in typing.get_args(annotation) for s in sections_in(inner)]
+
+
+def _fields_at(section: type[Section], place: tuple[Any, ...]) -> list[str]:
+    """The settings that exist at a place such as ('heads', 'action', 'classify')."""
+    here: list[type[Section]] = [section]
+    for part in place:
+        inner: list[type[Section]] = []
+        for one in here:
+            if part in one.model_fields:
+                inner += sections_in(one.model_fields[part].annotation)
+        if not inner:  # the key of a dict, or a discriminating tag
+            inner = [s for s in here if "kind" in s.model_fields and part in typing.get_args(s.model_fields["kind"].annotation)]
+        here = inner or here
+    return sorted({name for one in here for name in one.model_fields})

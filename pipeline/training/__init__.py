@@ -1,0 +1,1 @@
+"""The loop and what stands round it: devices, optimisers, evaluation, tracking."""

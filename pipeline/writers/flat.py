@@ -1,0 +1,21 @@
+"""A row as a table sees it: one column a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def columns(heads: Sequence[str]) -> list[str]:
+    """The columns in order, whatever the rows hold."""
+    return ["path", "status", "seconds", "looks", *(f"{h}_{part}" for h in heads for part in ("label", "score", "top")),
+            "warnings", "error"]
+
+
+def flatten(row: dict[str, Any], heads: Sequence[str]) -> dict[str, Any]:
+    """{"action": {"label", "score", "top"}} -> action_label, action_score, action_top; None where there is no answer."""
+    flat = {name: row[name] for name in ("path", "status", "seconds", "looks", "warnings", "error")}
+    for head in heads:
+        answer = row.get(head) or {}
+        flat |= {f"{head}_{part}": answer.get(part) for part in ("label", "score", "top")}
+    return {name: flat[name] for name in columns(heads)}

@@ -1,0 +1,52 @@
+"""Parquet for data frames: typed columns, lists as lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.writers.flat import flatten
+
+_TOP = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+_CHUNK = 1000  # rows a row group: bounds memory
+
+
+class ParquetWriter:
+    """The same columns and types whatever the rows hold."""
+
+    def __init__(self, path: Path, heads: Sequence[str]) -> None:
+        self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
+        answers = [field for h in heads for field in
+                   ((f"{h}_label", pa.string()), (f"{h}_score", pa.float64()), (f"{h}_top", _TOP))]
+        self._schema = pa.schema([("path", pa.string()), ("status", pa.string()), ("seconds", pa.float64()),
+                                  ("looks", pa.int64()), *answers, ("warnings", pa.list_(pa.string())), ("error", pa.string())])
+        self._file = pq.ParquetWriter(self._partial, self._schema)
+        self._waiting: list[dict[str, Any]] = []
+
+    def write(self, row: dict[str, Any]) -> None:
+        """One row; rows reach the disk in groups."""
+        self._waiting.append(_encodable(flatten(row, self.heads)))
+        if len(self._waiting) == _CHUNK:
+            self._write_group()
+
+    def close(self) -> Path:
+        """The file under its name."""
+        self._write_group()
+        self._file.close()
+        os.replace(self._partial, self.path)
+        return self.path
+
+    def _write_group(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+            self._waiting = []
+
+
+def _encodable(row: dict[str, Any]) -> dict[str, Any]:
+    """Names that are not UTF-8 carry escapes, as in the other formats."""
+    return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in row.items()}
