@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.recipe import Fraction, Positive, Recipe
+from pipeline.section import ConfigError, Section, near, sections_in, type_name, validate
 from pipeline.training.augment import ClipAugment
 from pipeline.training.fit import Plan
-from pipeline.section import ConfigError, Section, near, sections_in, type_name, validate
 
 
 class DataSection(Section):
@@ -30,7 +30,7 @@ class DataSection(Section):
     folds: Annotated[int, Field(ge=2)] = 4
     fold: Annotated[int, Field(ge=0)] = 0
     validation: Annotated[Fraction, Field(description="share of the training groups that chooses the best epoch; 0 keeps the last")] = 0.15
-    window: Annotated[Positive | None, Field(description="training sees at most so many looks of a video at a time")] = 16
+    window: Annotated[Positive | None, Field(description="training sees at most so many looks of a video at a time")] = 64
     read: Annotated[Literal["auto", "features", "pixels"], Field(description="auto: stored features where the CNN is frozen, else pixels")] = "auto"
     features: Annotated[str, Field(description="the feature store's folder")] = "runs/features"
     workers: Annotated[int, Field(ge=0, description="processes that load samples")] = 0
@@ -81,12 +81,18 @@ class TrackingSection(Section):
     name: str | None = None
     tags: tuple[str, ...] = ()
 
+    @field_validator("wandb", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
+
 
 class EvaluationSection(Section):
     """What the table at the end compares."""
 
     baselines: Annotated[bool, Field(description="train mean-pool baselines on the same features")] = True
     orders: Annotated[bool, Field(description="also test with the steps reversed and shuffled")] = True
+    pairs: Annotated[tuple[tuple[str, str], ...], Field(description="classes to tell apart two by two, [[a, b], ...]")] = ()
 
 
 class Config(Recipe):

@@ -6,7 +6,7 @@ In: a config. Out: `Prepared`. Knows nothing of models' training.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.data.manifest import Manifest, Row, read_manifest
 from pipeline.data.readers import read_class_folders
 from pipeline.data.split import apply_split
 from pipeline.inference.extract import Extraction, extract
+from pipeline.media.probe import MediaError, probe
 from pipeline.recipe import FramesSection
 from pipeline.section import ConfigError
 from pipeline.training.runtime import Runtime
@@ -146,5 +147,23 @@ def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
               f"  data.split={split}: {why[split]}",
               f"  training.epochs={epochs}: about 3,000 looks at a video in all, 10 to 60 epochs",
               f"  data.validation={validation}: " + ("the best epoch is kept" if validation else "too few videos to hold some out; the last epoch is kept")]
-    return {"data": {"path": str(path), "split": split, "validation": validation}, "training": {"epochs": epochs},
-            "run": f"runs/{name}"}, chosen
+    base: dict[str, Any] = {"data": {"path": str(path), "split": split, "validation": validation},
+                            "training": {"epochs": epochs}, "run": f"runs/{name}"}
+    seconds = _median_seconds(path if path.is_dir() else path.parent, rows)
+    if seconds is not None:
+        rate = min(8.0, max(1.0, float(round(16 / seconds))))
+        base["clock"] = {"rate": rate}
+        chosen.append(f"  clock.rate={rate:g}: about 16 looks at a video of {seconds:.1f} s, the median")
+    return base, chosen
+
+
+def _median_seconds(root: Path, rows: Sequence[Row]) -> float | None:
+    """The median duration of up to 40 of the videos, or None where none can be read."""
+    found = []
+    for row in rows[:: max(1, len(rows) // 40)]:
+        try:
+            found.append(probe(root / row.path).seconds)
+        except (MediaError, OSError):
+            continue  # it is named when the videos are looked at
+    known = sorted(s for s in found if s)
+    return known[len(known) // 2] if known else None

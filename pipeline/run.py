@@ -23,6 +23,7 @@ from pipeline.encoders.backbone import Backbone
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import find_videos
+from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows
 from pipeline.section import ConfigError
@@ -138,7 +139,10 @@ def measure(config: Config, prepared: Prepared, checkpoint: Checkpoint, place: R
         dataset = _dataset(config, prepared, checkpoint.model, "test", order=order)
         judged = judge(checkpoint.model.to(place.device), dataset, batch_size=config.training.batch_size, device=place.device)
         for head, found in judged.metrics().items():
-            rows.append({"model": name, "order": order, "head": head, **found})
+            known = checkpoint.vocabularies[head]
+            pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
+            paired = {"paired_accuracy": paired_accuracy(judged.scores[head], judged.labels[head], pairs)} if pairs else {}
+            rows.append({"model": name, "order": order, "head": head, **paired, **found})
     return rows
 
 

@@ -1,15 +1,12 @@
 """Show that the official splits of UCF101 and HMDB51 come out as published, and that a random split is refused.
 
-    python scripts/show_splits.py --data DATA
-
 DATA/splits/ucf101 and DATA/splits/hmdb51 hold the official lists. Under every listed name a tree gets one and the same
 made video (hard links); both prepare.py commands run on it; the manifests are compared with the lists, which are read
-here once more, by other code. Takes about 15 seconds. Exit code 0 only if everything holds.
+here once more, by other code. Takes about 15 seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -92,8 +89,8 @@ def refusal(root: Path) -> str:
     return ""
 
 
-def main(data: Path) -> bool:
-    """Print the table and the figure; whether every video landed where its list says and both refusals came."""
+def splits(data: Path, seeds: int) -> tuple[str, bool]:
+    """Print the table; the figure, and whether every video landed where its list says and both refusals came."""
     right = wanted = 0
     holds = True
     said: list[str] = []
@@ -122,11 +119,4 @@ def main(data: Path) -> bool:
             holds &= "groups on both sides" in message
             said.append(f"{name}, random split: {message or 'NOT REFUSED'}")
     print("\n".join(said))
-    print(f"splits: {right:,} of {wanted:,} listed videos land where the list says; random splits refused: {holds}")
-    return holds
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds splits/ucf101 and splits/hmdb51")
-    sys.exit(0 if main(parser.parse_args().data) else 1)
+    return f"{right:,} of {wanted:,} listed videos land where the list says; random splits refused: {holds}", holds

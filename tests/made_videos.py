@@ -1,4 +1,5 @@
-"""Made videos for the tests: every frame carries its number as black and white blocks. In: what to vary. Out: a file."""
+"""Made videos for the tests: every frame carries its number as black and white blocks. In: what to vary. Out: a
+file."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -13,7 +14,8 @@ QUIET = {"libx265": {"x265-params": "log-level=none", "preset": "ultrafast"}, "l
 
 
 def barcode(number: int, width: int = 128, height: int = 96) -> np.ndarray:
-    """uint8 (H, W, 3): the number's 8 bits in the upper half (lowest bit left), red and blue below on the left and right."""
+    """uint8 (H, W, 3): the number's 8 bits in the upper half (lowest bit left), red and blue below on the left and
+    right."""
     frame = np.full((height, width, 3), (90, 120, 60), np.uint8)
     for bit in range(8):
         frame[height // 4 : height // 2, bit * width // 8 : (bit + 1) * width // 8] = 255 * (number >> bit & 1)

@@ -1,4 +1,5 @@
-"""Every backend must show, at every look, the very frame that the clock says, or refuse by name. Barcode clips only."""
+"""Every backend must show, at every look, the very frame that the clock says, or refuse by name. Barcode clips
+only."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -6,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import av
+import cv2
 import numpy as np
 import pytest
 from made_videos import barcode, make_video, number_of, pack_b_frames, set_matrix
@@ -87,20 +89,22 @@ def expected(name: str, rate: float) -> list[int]:
     return [max(n for n, start in enumerate(starts) if start <= look) for look in looks]
 
 
+def has_av1(path: Path) -> bool:
+    """Whether this build of OpenCV decodes AV1; some do."""
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).grab()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", FILES)
 def test_every_look_shows_the_frame_of_the_clock_or_is_refused_by_name(
     videos: dict[str, Path], name: str, backend: Backend
 ) -> None:
-    try:
-        frames, times = join(watch(videos[name], backend))
-    except MediaError as error:
-        assert error.status == "failed:backend_refuses"
-        assert f"backend {backend}" in str(error) and "Set backend=pyav." in str(error)
-        may_refuse = backend == "opencv" and name == "av1.mp4" or backend not in FILES[name][1]
-        assert may_refuse, str(error)
+    if backend not in FILES[name][1] and not (name == "av1.mp4" and backend == "opencv" and has_av1(videos[name])):
+        with pytest.raises(MediaError, match=rf"The backend {backend} would be wrong .* Set backend=pyav\.") as caught:
+            watch(videos[name], backend)
+        assert caught.value.status == "failed:backend_refuses"
         return
-    assert backend in FILES[name][1] or (backend, name) == ("opencv", "av1.mp4")
+    frames, times = join(watch(videos[name], backend))
     assert [number_of(frame) for frame in frames] == expected(name, RATE)
     assert np.allclose(times, np.arange(len(times)) / RATE, atol=1e-9)
 
@@ -112,7 +116,9 @@ def test_backends_show_nearly_the_same_pictures(videos: dict[str, Path], name: s
     mine, _ = join(watch(videos[name]))
     theirs, _ = join(watch(videos[name], backend))
     difference = np.abs(mine.astype(int) - theirs)
-    assert mine.shape == theirs.shape and difference.mean() < 2 and (difference > 32).mean() < 0.01
+    assert mine.shape == theirs.shape
+    assert difference.mean() < 2
+    assert (difference > 32).mean() < 0.01
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])
@@ -149,7 +155,8 @@ def test_rotated_videos_come_out_upright(
     assert (seen.rotation, seen.width, seen.height) == (rotation, 128, 96)
     frames, _ = join(watch(path, backend, rate=30))
     assert [number_of(frame) for frame in frames] == list(range(40))
-    assert frames[0, 90, 20, 0] > 150 and frames[0, 90, 110, 2] > 150  # red left, blue right, both below
+    assert frames[0, 90, 20, 0] > 150
+    assert frames[0, 90, 110, 2] > 150
     squares, _ = join(watch(path, backend, rate=30, transform=Transform(size=64, fit="squash")))
     assert [number_of(frame) for frame in squares] == list(range(40))
 
@@ -160,9 +167,12 @@ def test_stored_pixels_become_square(tmp_path: Path, backend: Backend) -> None:
     assert (probe(path).width, probe(path).height, probe(path).aspect) == (192, 96, 1.5)
     assert watch(path, backend)[0].frames.shape[1:] == (96, 192, 3)
     letterbox = watch(path, backend, transform=Transform(size=96))[0].frames[0]
-    assert letterbox.shape == (96, 96, 3) and not letterbox[:23].any() and letterbox[26:70].any(axis=2).mean() > 0.5
+    assert letterbox.shape == (96, 96, 3)
+    assert not letterbox[:23].any()
+    assert letterbox[26:70].any(axis=2).mean() > 0.5
     crop = watch(path, backend, transform=Transform(size=96, fit="crop"))[0].frames[0]
-    assert crop[90, 20, 0] > 150 and crop[90, 75, 2] > 150  # the middle of it stays in the middle
+    assert crop[90, 20, 0] > 150
+    assert crop[90, 75, 2] > 150
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -176,7 +186,8 @@ def test_cut_files_are_partial_in_pyav_and_refused_elsewhere(tmp_path: Path, bac
         assert any(warning.startswith("truncated: ") for warning in warnings)
         assert any(warning.startswith("packet_errors: ") for warning in warnings)
         numbers = [number_of(frame) for clip in clips for frame in clip.frames]
-        assert numbers == sorted(numbers) and len(numbers) >= 5
+        assert numbers == sorted(numbers)
+        assert len(numbers) >= 5
     else:
         with pytest.raises(MediaError, match=f"backend {backend} would be wrong .*(cut|damaged)"):
             watch(path, backend)
@@ -191,22 +202,22 @@ def test_trimming_edit_lists_are_followed_by_pyav_and_refused_by_decord(tmp_path
     path.write_bytes(data)
     for backend in ("pyav", "opencv"):
         frames, times = join(watch(path, backend, rate=30))
-        assert [number_of(frame) for frame in frames] == list(range(15, 40)) and times[0] == 0
+        assert [number_of(frame) for frame in frames] == list(range(15, 40))
+        assert times[0] == 0
     with pytest.raises(MediaError, match="edit list trims"):
         watch(path, "decord")
 
 
-def test_backends_refuse_before_they_crash(
-    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backends_refuse_before_they_crash(videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = tmp_path / "bad\udcff.mp4"
     name.write_bytes(videos["h264.mp4"].read_bytes())
     assert len(join(watch(name))[1]) == len(expected("h264.mp4", RATE))
     for backend in ("opencv", "decord"):
-        with pytest.raises(MediaError, match="not UTF-8|cannot open"):
+        with pytest.raises(MediaError, match=r"not UTF-8|cannot open"):
             watch(name, backend)
     mirrored = set_matrix(make_video(tmp_path / "mirrored.mp4"), -1, 0, 0, 1)
-    assert probe(mirrored).rotation == 0 and probe(mirrored).has_warning("mirrored")
+    assert probe(mirrored).rotation == 0
+    assert probe(mirrored).has_warning("mirrored")
     with pytest.raises(MediaError, match="mirrored videos its own way"):
         watch(mirrored, "decord")
     monkeypatch.setitem(__import__("sys").modules, "decord", None)
@@ -214,9 +225,7 @@ def test_backends_refuse_before_they_crash(
         watch(videos["h264.mp4"], "decord")
 
 
-def test_backends_that_disagree_with_the_packets_refuse(
-    videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backends_that_disagree_with_the_packets_refuse(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = videos["h264.mp4"]
     monkeypatch.setattr(decode_opencv, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(MediaError, match="its frame 0 is of"):

@@ -282,7 +282,7 @@ def prop_layers(rng: np.random.Generator, camera: Camera, light: Light, scene: S
         )
         point = lambda across, depth, up: np.repeat(
             camera.project(seat + np.array([across, depth, up]))[None], frames, 0
-        )  # noqa: E731
+        )
         for across, depth in ((-0.11, -0.08), (0.11, -0.08), (-0.12, 0.1), (0.12, 0.1)):
             leg = capsule(
                 point(0.8 * across, 0.8 * depth, 0),

@@ -107,7 +107,8 @@ class DecodedFrames:
     reads_pixels = True
 
     def __init__(self, root: Path, clock: Clock, transform: Transform, backend: Backend) -> None:
-        self.root, self.clock, self.transform, self.backend = root, clock, transform, backend
+        self.root, self.clock, self.transform = root, clock, transform
+        self.backend: Backend = backend
 
     def length(self, row: Row) -> int:
         """Looks, by the duration that the file states."""

@@ -30,7 +30,8 @@ class Features:
 
 class FeatureStore:
     """Features by video, below `folder`. `made_by` names all that shapes them besides the video: backbone, weights,
-    preprocessing, rate, dtype, decoder and its version."""
+    preprocessing, rate, dtype, decoder and its version.
+    """
 
     def __init__(self, folder: str | Path, made_by: Mapping[str, object]) -> None:
         self.folder = Path(folder)

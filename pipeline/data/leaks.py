@@ -61,7 +61,7 @@ def check_leaks(
 
 
 def difference_hash(frame: np.ndarray) -> int:
-    """dHash of one gray frame (H, W), H and W at least 9: in an 8 x 9 grid of means, is a cell darker than the next?
+    """DHash of one gray frame (H, W), H and W at least 9: in an 8 x 9 grid of means, is a cell darker than the next?
 
     64 bits in reading order; 0 for a frame without contrast, which is like any other.
     """

@@ -31,9 +31,10 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .npy .ogv .ts .vob .webm .wmv".split()
-)
+SUFFIXES = frozenset((
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
+    ".vob", ".webm", ".wmv", ".npy",  # the last: stored features
+))  # fmt: skip
 
 
 def read_class_folders(root: str | Path, say: Say = warnings.warn) -> tuple[Row, ...]:

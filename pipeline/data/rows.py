@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Literal
 
 Split = Literal["train", "val", "test"]
@@ -57,11 +58,13 @@ class Mistakes:
         self.count = 0
 
     def add(self, number: int | None, sentence: str) -> None:
+        """Note one mistake; `number` is its line or row, None for the whole file."""
         self.count += 1
         if self.count <= MAX_LISTED:
             self.listed.append(sentence if number is None else f"{self.unit} {number}: {sentence}")
 
     def raise_if_any(self) -> None:
+        """Raise ManifestError with all that was noted."""
         if not self.count:
             return
         noun = "mistake" if self.count == 1 else "mistakes"
@@ -158,7 +161,7 @@ def _spans(value: object, wrong: list[str]) -> tuple[Span, ...]:
         else:
             spans.append(Span(float(item[0]), float(item[1]), sys.intern(label)))
     spans.sort(key=lambda span: span.start)
-    for earlier, later in zip(spans, spans[1:], strict=False):
+    for earlier, later in pairwise(spans):
         if later.start < earlier.end:
             wrong.append(
                 f"the spans [{earlier.start}, {earlier.end}, {earlier.label!r}] and [{later.start}, {later.end}, "
@@ -180,12 +183,14 @@ def _second(value: object) -> object:
     return float(value) if isinstance(value, int | float) else value
 
 
-def known(value: object, known: tuple[str, ...]) -> str:
-    near = get_close_matches(str(value).lower(), known, n=1, cutoff=0.5)
+def known(value: object, names: tuple[str, ...]) -> str:
+    """What would be right, and the nearest of it."""
+    near = get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else " Use one of them."
-    return f"Known are {', '.join(known)}.{hint}"
+    return f"Known are {', '.join(names)}.{hint}"
 
 
 def short(value: object) -> str:
+    """A value in a sentence: at most 80 characters, special ones escaped."""
     text = "missing" if value is None else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -39,7 +40,7 @@ class Backbone(nn.Module):
         if not timm.is_model(name):
             raise ValueError(f"The backbone '{name}' is not a timm model.{near(name, timm.list_models())} "
                              "Any name of timm.list_models() will do.")
-        self.net = timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="")
+        self.net: Any = timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="")
         self.name, self.size, self.grid, self.train_blocks = name, size, grid, train_blocks
         if weights not in ("timm", "none"):
             _load(self.net, name, weights)
@@ -59,7 +60,8 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         """Training mode for what learns only; batch norm keeps its ImageNet statistics (clips of one video are no
-        independent sample of anything)."""
+        independent sample of anything).
+        """
         super().train(False)
         if mode and not self.is_frozen:
             for module in self.net.modules():

@@ -1,1 +1,3 @@
-"""Files <-> frames: probing, decoding on one clock, resizing, finding and writing videos. Knows nothing about networks."""
+"""Files <-> frames: probing, decoding on one clock, resizing, finding and writing videos. Knows nothing about
+networks.
+"""

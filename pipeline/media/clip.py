@@ -1,6 +1,7 @@
 """What decoding gives: a window of frames with their times, and the notes a reader takes on the way.
 
-Knows nothing about files, codecs or networks."""
+Knows nothing about files, codecs or networks.
+"""
 
 from dataclasses import dataclass, field
 
@@ -11,9 +12,9 @@ import numpy as np
 class Clip:
     """One bounded window of a video as the clock saw it.
 
-    frames: uint8 (T, H, W, 3) RGB, upright; times: float64 (T,) seconds since the first frame, strictly increasing: the
-    look times of the clock; source: the path it came from; warnings: "code: sentence", everything known when the window
-    was finished, so that the last window of a file carries them all.
+    frames: uint8 (T, H, W, 3) RGB, upright; times: float64 (T,) seconds since the first frame, strictly increasing:
+    the look times of the clock; source: the path it came from; warnings: "code: sentence", everything known when the
+    window was finished, so that the last window of a file carries them all.
     """
 
     frames: np.ndarray  # (T, H, W, 3)
@@ -24,7 +25,9 @@ class Clip:
 
 @dataclass
 class Notes:
-    """What a reader learns while it reads: one sentence a warning code, and how long the last frame stays, in seconds."""
+    """What a reader learns while it reads: one sentence a warning code, and how long the last frame stays, in
+    seconds.
+    """
 
     warnings: dict[str, str] = field(default_factory=dict)
     last_duration: float = 0.0

@@ -1,7 +1,8 @@
 """The one clock: a video is looked at `rate` times a second, by presentation time.
 
-In: frames with presentation times. Out: look times k / rate and the frame shown then. Training, batch and stream share it,
-so they see the same frames. Knows nothing about files or pixels."""
+In: frames with presentation times. Out: look times k / rate and the frame shown then. Training, batch and stream
+share it, so they see the same frames. Knows nothing about files or pixels.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,9 @@ class Clock:
             )
 
     def look_times(self, seconds: float) -> np.ndarray:
-        """The looks at a video of this many seconds: k / rate for k = 0, 1, ... while below seconds; at least one. (T,)"""
+        """The looks at a video of this many seconds: k / rate for k = 0, 1, ... while below seconds; at least one.
+        (T,)
+        """
         count = max(1, math.ceil((seconds - TOLERANCE) * self.rate))
         return np.arange(count, dtype=np.float64) / self.rate
 
@@ -40,14 +43,12 @@ class Clock:
             k += 1
         return k / self.rate + TOLERANCE < end
 
-    def follow(
-        self, frames: Iterable[tuple[float, T]], last_duration: float | Callable[[], float]
-    ) -> Iterator[tuple[float, T]]:
+    def follow(self, frames: Iterable[tuple[float, T]], last_duration: float | Callable[[], float]) -> Iterator[tuple[float, T]]:
         """Turns (presentation time, frame), in order, into (look time, the frame shown then).
 
-        Shown is the last frame whose time, counted from the first frame, is <= the look time. Looks go on until the last
-        frame's time plus last_duration seconds (a number, or a function called after the last frame, for readers that
-        learn it late); one frame gives at least one look, none give none. Holds one frame, whatever the length.
+        Shown is the last frame whose time, counted from the first frame, is <= the look time. Looks go on until the
+        last frame's time plus last_duration seconds (a number, or a function called after the last frame, for readers
+        that learn it late); one frame gives at least one look, none give none. Holds one frame, whatever the length.
         """
         looks, first, shown = 0, 0.0, None
         for time, frame in frames:

@@ -23,12 +23,15 @@ class Reader(Protocol):
     """Yields (presentation time in seconds, picture) of every frame, in the order of presentation.
 
     A picture must stay callable for as long as it is held, if wanted(its time, the next frame's time) is true (both in
-    seconds since the first frame); no other picture is ever called. The notes take the warnings, and the last frame's duration at the end.
+    seconds since the first frame); no other picture is ever called. The notes take the warnings, and the last frame's
+    duration before the reader ends.
     """
 
     def __call__(
         self, file: Probe, wanted: Callable[[float, float], bool], notes: Notes, thread_count: int
-    ) -> Generator[tuple[float, Picture], None, None]: ...
+    ) -> Generator[tuple[float, Picture], None, None]:
+        """Opens the file at the first frame and lets go of it when closed. thread_count: of the decoder."""
+        ...
 
 
 READERS: dict[Backend, Reader] = {
@@ -52,12 +55,12 @@ def decode(
 ) -> Iterator[Clip]:
     """Opens the file at once and yields its looks in windows of at most `window`.
 
-    Looks are k / rate from start_seconds up to, not including, stop_seconds; the first is the first k / rate that is not
-    before start_seconds, and a range without a look yields nothing. Times are since the first frame, whatever the range.
-    Without a transform the frames are as shown: upright, square pixels, the size of the probe. max_seconds bounds how much
-    of any video is watched, with a warning. Frames before the start are decoded too: reading in order is always right.
-    Errors: ValueError for arguments; MediaError for the file, at once or while it is read (failed:corrupt: no frame could
-    be decoded; failed:backend_refuses: this backend would be wrong here).
+    Looks are k / rate from start_seconds up to, not including, stop_seconds; the first is the first k / rate that is
+    not before start_seconds, and a range without a look yields nothing. Times are since the first frame, whatever the
+    range. Without a transform the frames are as shown: upright, square pixels, the size of the probe. max_seconds
+    bounds how much of any video is watched, with a warning. Frames before the start are decoded too: reading in order
+    is always right. Errors: ValueError for arguments; MediaError for the file, at once or while it is read
+    (failed:corrupt: no frame could be decoded; failed:backend_refuses: this backend would be wrong here).
     """
     check_arguments(backend, window, start_seconds, stop_seconds, max_seconds)
     file = probe(path)
@@ -78,7 +81,9 @@ def decode(
 def pictures(
     looks: Iterator[tuple[float, Picture]], file: Probe, transform: Transform | None, notes: Notes, start: float
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(look, picture) -> (look, uint8 RGB array of one size), from start on; a frame shown again is not converted again."""
+    """(look, picture) -> (look, uint8 RGB array of one size), from start on; a frame shown again is not converted
+    again.
+    """
     latest, stored, ready = None, None, np.empty(0)
     for look, picture in looks:
         if look < start - TOLERANCE:
@@ -86,9 +91,7 @@ def pictures(
         if picture is not latest:
             raw = picture()
             if stored not in (None, raw.shape):
-                notes.warn(
-                    f"size_change: The frames change their size ({stored} to {raw.shape}); all are rescaled alike."
-                )
+                notes.warn(f"size_change: The frames change their size ({stored} to {raw.shape}); all are rescaled alike.")
             latest, stored = picture, raw.shape
             if transform is None:
                 ready = show(raw, file.rotation, file.width, file.height)
@@ -106,8 +109,9 @@ def windows(
     stop: float,
     end_of_range: str | None,
 ) -> Iterator[Clip]:
-    """Packs looks into Clips. A full window waits for the next look or the end, so that the last carries every warning.
-    end_of_range: the warning to give when the video goes on at stop."""
+    """Packs looks into Clips. A full window waits for the next look or the end, so that the last carries every
+    warning. end_of_range: the warning to give when the video goes on at stop.
+    """
     times: list[float] = []
     ready: list[np.ndarray] = []
     try:
@@ -135,9 +139,7 @@ def counted(frames: Iterator[tuple[float, Picture]], clock: Clock, notes: Notes)
         yield time, picture
     seconds = last - first + notes.last_duration
     if count <= 2 or seconds < 1 / clock.rate:
-        notes.warn(
-            f"short_video: The video is very short ({count} frames, {seconds:.2f} s at {clock.rate:g} looks a second)."
-        )
+        notes.warn(f"short_video: The video is very short ({count} frames, {seconds:.2f} s at {clock.rate:g} looks a second).")
 
 
 def check_arguments(

@@ -1,7 +1,8 @@
 """Frames by decord, by index. It hangs and lies on common files, so a scan of the packets goes ahead of it.
 
-In: a Probe. Out: (presentation time, picture), or a refusal by name. Knows nothing about clocks. Damage inside packets cannot
-be seen by the scan: there decord repeats a neighbouring frame. Only pyav reports it."""
+In: a Probe. Out: (presentation time, picture), or a refusal by name. Knows nothing about clocks. Damage inside
+packets cannot be seen by the scan: there decord repeats a neighbouring frame. Only pyav reports it.
+"""
 
 import os
 from collections.abc import Callable, Generator
@@ -37,8 +38,9 @@ def frames(
 ) -> Generator[tuple[float, Picture], None, None]:
     """See decode.Reader. Errors: MediaError failed:backend_refuses, before the first frame.
 
-    Measured on barcodes: wherever groups are open (MPEG-2, MPEG-4 and x265's HEVC with B-frames) and in MPEG-TS, decord returns
-    other frames than asked for, by index and by skipping alike; its frame times agree with the file's all the same.
+    Measured on barcodes: wherever groups are open (MPEG-2, MPEG-4 and x265's HEVC with B-frames) and in MPEG-TS,
+    decord returns other frames than asked for, by index and by skipping alike; its frame times agree with the file's
+    all the same.
     """
     check_file(file)
     packets = scan(file, NAME)
@@ -70,7 +72,9 @@ def check_file(file: Probe) -> None:
 
 
 def open_reader(file: Probe, thread_count: int) -> Any:
-    """A decord.VideoReader. Errors: MediaError failed:backend_refuses when decord is not installed or does not open."""
+    """A decord.VideoReader. Errors: MediaError failed:backend_refuses when decord is not installed or does not
+    open.
+    """
     try:
         import decord  # here, not above: it has no wheel for some platforms and takes 70 MB
     except ImportError as error:

@@ -1,6 +1,8 @@
-"""Frames by OpenCV. Its errors look like ends and it keeps no frame for later, so a scan of the packets goes ahead of it.
+"""Frames by OpenCV. Its errors look like ends and it keeps no frame for later, so a scan of the packets goes ahead of
+it.
 
-In: a Probe. Out: (presentation time, picture), or a refusal by name. Knows nothing about clocks."""
+In: a Probe. Out: (presentation time, picture), or a refusal by name. Knows nothing about clocks.
+"""
 
 import os
 from collections.abc import Callable, Generator
@@ -32,7 +34,9 @@ class Picture:
 def frames(
     file: Probe, wanted: Callable[[float, float], bool], notes: Notes, thread_count: int
 ) -> Generator[tuple[float, Picture], None, None]:
-    """See decode.Reader. Errors: MediaError failed:backend_refuses, before the first frame wherever that can be known."""
+    """See decode.Reader. Errors: MediaError failed:backend_refuses, before the first frame wherever that can be
+    known.
+    """
     if file.is_interlaced:
         raise refuse(NAME, "the video is interlaced, OpenCV shows one frame of it again and again")
     try:

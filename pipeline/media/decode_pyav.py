@@ -1,6 +1,7 @@
 """Frames by PyAV, the default: right on every file we know, because it reads in order and reports errors per packet.
 
-In: a Probe. Out: (presentation time, picture). Knows nothing about clocks."""
+In: a Probe. Out: (presentation time, picture). Knows nothing about clocks.
+"""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass

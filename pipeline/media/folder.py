@@ -1,6 +1,8 @@
-"""What people name -> the videos to read. In: files, folders, globs, lists of paths. Out: one Found for each, or a problem.
+"""What people name -> the videos to read. In: files, folders, globs, lists of paths. Out: one Found for each, or a
+problem.
 
-Every input has a row, also when nothing is there. Knows nothing about what is inside the files."""
+Every input has a row, also when nothing is there. Knows nothing about what is inside the files.
+"""
 
 import glob
 import os
@@ -17,8 +19,10 @@ VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in SUFFIXES.split())
 
 @dataclass(frozen=True)
 class Found:
-    """One video to read: path; name: what results call it, a relative posix path, unique among all that were found; problem:
-    empty, or "code: sentence" for an input that cannot be read (missing, unreadable, no_videos, link_outside)."""
+    """One video to read: path; name: what results call it, a relative posix path, unique among all that were found;
+    problem: empty, or "code: sentence" for an input that cannot be read (missing, unreadable, no_videos,
+    link_outside).
+    """
 
     path: Path
     name: str
@@ -26,12 +30,13 @@ class Found:
 
 
 def find_videos(inputs: Sequence[str], follow_links: bool = False) -> list[Found]:
-    """Files (kept whatever their suffix), folders (all videos in them by suffix, at any depth, sorted), globs ("**" at any
-    depth), and lists ("@list" or a .txt file: one path a line, relative to the list's folder, # for comments).
+    """Files (kept whatever their suffix), folders (all videos in them by suffix, at any depth, sorted), globs ("**"
+    at any depth), and lists ("@list" or a .txt file: one path a line, relative to the list's folder, # for comments).
 
-    One folder alone names its videos relative to itself; beside other inputs its own name goes before them, so that names stay
-    the same when files are added. A path that is reached twice comes once. Links that lead out of their folder become a problem unless follow_links; loops
-    of links end. Nothing raises: what cannot be read is a Found with a problem.
+    One folder alone names its videos relative to itself; beside other inputs its own name goes before them, so that
+    names stay the same when files are added. A path that is reached twice comes once. Links that lead out of their
+    folder become a problem unless follow_links; loops of links end. Nothing raises: what cannot be read is a Found
+    with a problem.
     """
     found: dict[str, Found] = {}
     for text in inputs:
@@ -54,9 +59,7 @@ def expand_path(text: str, follow_links: bool, is_alone: bool) -> Iterator[Found
     """A file, a folder or a glob -> its videos."""
     path = Path(text)
     if "\0" in text or not text:
-        yield problem(
-            Path(text.replace("\0", "\\0")), "missing", "This is no path", "A path has no NUL and is not empty"
-        )
+        yield problem(Path(text.replace("\0", "\\0")), "missing", "This is no path", "A path has no NUL and is not empty")
     elif os.path.isdir(path):
         yield from search_folder(path, follow_links, is_alone)
     elif os.path.lexists(path):
@@ -81,13 +84,13 @@ def search_folder(folder: Path, follow_links: bool, is_alone: bool) -> Iterator[
         name = relative_name(folder) if entry.path == folder else inner.as_posix() if is_alone else None
         yield replace(entry, name=name or (Path(relative_name(folder)) / inner).as_posix())
     if not count:
-        yield problem(
-            folder, "no_videos", "The folder holds no video", "Videos are known by their suffix (.mp4, .avi, ...)"
-        )
+        yield problem(folder, "no_videos", "The folder holds no video", "Videos are known by their suffix (.mp4, .avi, ...)")
 
 
 def walk(folder: Path, root: str, seen: set[tuple[int, int]], follow_links: bool) -> Iterator[Found]:
-    """Depth first, by name. root: the real path that links may not leave; seen: (device, inode) of the folders visited."""
+    """Depth first, by name. root: the real path that links may not leave; seen: (device, inode) of the folders
+    visited.
+    """
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
@@ -116,9 +119,7 @@ def read_list(path: Path, follow_links: bool) -> Iterator[Found]:
     try:
         lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
-        yield problem(
-            path, "unreadable", f"The list cannot be read: {error.strerror}", "A list is a readable text file"
-        )
+        yield problem(path, "unreadable", f"The list cannot be read: {error.strerror}", "A list is a readable text file")
         return
     inputs = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not inputs:
@@ -129,9 +130,7 @@ def read_list(path: Path, follow_links: bool) -> Iterator[Found]:
 
 def problem(path: Path, code: str, what: str, right: str) -> Found:
     """The row of an input that gives no video."""
-    return Found(
-        path, relative_name(path), f"{code}: {what} ({str(path)!r}). {right}. Correct the input or leave it out."
-    )
+    return Found(path, relative_name(path), f"{code}: {what} ({str(path)!r}). {right}. Correct the input or leave it out.")
 
 
 def is_video(name: str) -> bool:

@@ -1,6 +1,7 @@
 """The presentation times of a file's packets, read without decoding: what the other backends are checked against.
 
-In: a Probe. Out: the times, or a refusal by name. Knows nothing about pixels."""
+In: a Probe. Out: the times, or a refusal by name. Knows nothing about pixels.
+"""
 
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ Stamp = tuple[int | None, int, bool, bool, bool]  # of a packet: pts, duration, 
 @dataclass(frozen=True)
 class Packets:
     """times: float64 (N,) seconds since the first frame, increasing; last_duration: seconds of the frame shown last;
-    is_trimmed: an edit list hides packets, which are not among the times; has_open_gops: frames shown before a key frame are
-    stored behind it."""
+    is_trimmed: an edit list hides packets, which are not among the times; has_open_gops: frames shown before a key
+    frame are stored behind it.
+    """
 
     times: np.ndarray  # (N,)
     last_duration: float
@@ -38,8 +40,10 @@ class Packets:
 
 
 def scan(file: Probe, backend: str) -> Packets:
-    """Reads every packet's times. Errors: MediaError failed:backend_refuses where only a decoder that reads in order and
-    reports errors can be trusted: no times, times twice, a cut or damaged file, no key frame first, two videos."""
+    """Reads every packet's times. Errors: MediaError failed:backend_refuses where only a decoder that reads in order
+    and reports errors can be trusted: no times, times twice, a cut or damaged file, no key frame first, two
+    videos.
+    """
     with open_container(file.path) as container:
         stream = video_stream(container)
         if len(container.streams.video) > 1:
@@ -72,8 +76,9 @@ def scan(file: Probe, backend: str) -> Packets:
 
 
 def has_order_only(file: Probe) -> bool:
-    """Whether the container stores decoding times only (AVI). The presentation times that FFmpeg makes up for its packets are
-    wrong where XviD packs two frames in one; a frame's time is that of the packet that completed it."""
+    """Whether the container stores decoding times only (AVI). The presentation times that FFmpeg makes up for its
+    packets are wrong where XviD packs two frames in one; a frame's time is that of the packet that completed it.
+    """
     return file.container == "avi"
 
 
@@ -88,8 +93,9 @@ def has_leading_frames(packets: list[Stamp]) -> bool:
 
 
 def is_cut(file: Probe, seconds: float) -> bool:
-    """Whether clearly less was found than the file claims. An AVI's frame count is often wrong (FFmpeg corrects it from what
-    is there), so only its missing bytes count."""
+    """Whether clearly less was found than the file claims. An AVI's frame count is often wrong (FFmpeg corrects it
+    from what is there), so only its missing bytes count.
+    """
     if file.container == "avi":
         return is_cut_avi(file.path)
     least, share = MIN_SHORTFALL

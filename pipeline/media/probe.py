@@ -1,7 +1,8 @@
 """What a file says about itself, before it is decoded. In: a path. Out: a Probe, or a MediaError with its status.
 
 Sniffs first, opens with a whitelist of formats and of protocols (files only), reads the header and one frame.
-Knows nothing about clocks or sizes of networks."""
+Knows nothing about clocks or sizes of networks.
+"""
 
 import math
 import os
@@ -29,9 +30,10 @@ HDR_TRANSFERS = (16, 18)  # PQ and HLG, ITU-T H.273
 class Probe:
     """One video file's claims.
 
-    container, codec: FFmpeg's names; width, height: pixels as shown (upright, square pixels); rotation: degrees clockwise to
-    apply to a stored frame (0, 90, 180, 270); aspect: width / height of one stored pixel; fps: average frames a second;
-    seconds, num_frames: claimed, None when the file does not say; bit_depth: of one colour; warnings: "code: sentence".
+    container, codec: FFmpeg's names; width, height: pixels as shown (upright, square pixels); rotation: degrees
+    clockwise to apply to a stored frame (0, 90, 180, 270); aspect: width / height of one stored pixel; fps: average
+    frames a second; seconds, num_frames: claimed, None when the file does not say; bit_depth: of one colour;
+    warnings: "code: sentence".
     """
 
     path: str
@@ -89,7 +91,9 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The main video stream; cover art is none. Errors: MediaError failed:no_video_stream, failed:unsupported_codec."""
+    """The main video stream; cover art is none. Errors: MediaError failed:no_video_stream,
+    failed:unsupported_codec.
+    """
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
@@ -97,8 +101,7 @@ def video_stream(container: InputContainer) -> VideoStream:
         others = ", ".join(kinds) or "nothing"
         raise MediaError(
             "failed:no_video_stream",
-            f"The file has no video stream (it holds {others}). "
-            "A video has one; cover art does not count. Leave the file out.",
+            f"The file has no video stream (it holds {others}). A video has one; cover art does not count. Leave the file out.",
         )
     best = container.streams.best("video")
     stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
@@ -166,7 +169,9 @@ def describe(path: str, container: InputContainer, stream: VideoStream, frame: V
 
 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
-    """(degrees clockwise to turn the stored frame, in quarters; whether a mirror is asked for too), from the display matrix."""
+    """(degrees clockwise to turn the stored frame, in quarters; whether a mirror is asked for too), from the display
+    matrix.
+    """
     side_data: Any = frame.side_data  # a mapping by name; PyAV's stubs know one name only
     if frame.rotation == 0 and "DISPLAYMATRIX" not in {data.type.name for data in side_data}:
         return 0, False

@@ -1,6 +1,9 @@
-"""Looks at the first bytes of a file, before any library may interpret it. In: a path. Out: the demuxers that may open it.
+"""Looks at the first bytes of a file, before any library may interpret it. In: a path. Out: the demuxers that may
+open it.
 
-Only real containers pass; text that names other files (playlists) is refused by its content. Knows nothing about codecs."""
+Only real containers pass; text that names other files (playlists) is refused by its content. Knows nothing about
+codecs.
+"""
 
 import os
 import re
@@ -12,7 +15,9 @@ MAX_BOXES = 10_000  # a fragmented MP4 has two a fragment; a hostile one a milli
 
 
 class MediaError(ValueError):
-    """A file that cannot be watched. status: "failed:<reason>" for the results; str(error): the sentence for people."""
+    """A file that cannot be watched. status: "failed:<reason>" for the results; str(error): the sentence for
+    people.
+    """
 
     def __init__(self, status: str, sentence: str) -> None:
         super().__init__(status, sentence)  # both, so that it crosses process borders (pickle)

@@ -1,6 +1,7 @@
 """One definition of "upright, square pixels, this size" for every backend. In and out: uint8 (H, W, 3) RGB.
 
-Knows nothing about files or time."""
+Knows nothing about files or time.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -34,8 +35,9 @@ class Transform:
             )
 
     def __call__(self, frame: np.ndarray, rotation: int = 0, aspect: float = 1.0) -> np.ndarray:
-        """frame as stored (H, W, 3); rotation: degrees clockwise to apply, a multiple of 90; aspect: width of a pixel /
-        its height, as stored -> (size, size, 3), upright."""
+        """A frame as stored (H, W, 3); rotation: degrees clockwise to apply, a multiple of 90; aspect: width of a pixel
+        / its height, as stored -> (size, size, 3), upright.
+        """
         height, width = frame.shape[:2]
         shown_width = width * aspect
         if self.fit == "squash":

@@ -10,8 +10,9 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 
 def classification(scores: Tensor, labels: Tensor) -> dict[str, Any]:
-    """scores (N, C), labels (N,) int64 -> top-1, top-5 (where C > 5), mean class accuracy (over the classes that occur),
-    accuracy per class (None where it does not occur) and the confusion matrix, rows the truth."""
+    """Scores (N, C), labels (N,) int64 -> top-1, top-5 (where C > 5), mean class accuracy (over the classes that occur),
+    accuracy per class (None where it does not occur) and the confusion matrix, rows the truth.
+    """
     count = scores.shape[1]
     matrix = multiclass_confusion_matrix(scores.argmax(-1), labels, num_classes=count)
     rows, hits = matrix.sum(1), matrix.diagonal()

@@ -64,7 +64,8 @@ class Core(nn.Module):
     def __init__(self, *, cell: Cell, input_size: int, hidden: int, layers: int = 1, bidirectional: bool = False,
                  residual: bool = False, input_dropout: float = 0.0, recurrent_dropout: float = 0.0) -> None:
         super().__init__()
-        self.cell, self.hidden, self.layers, self.residual = cell, hidden, layers, residual
+        self.cell: Cell = cell
+        self.hidden, self.layers, self.residual = hidden, layers, residual
         self.directions = 2 if bidirectional else 1
         self.input_dropout, self.recurrent_dropout = input_dropout, recurrent_dropout
         self.output_size = hidden * self.directions
@@ -99,7 +100,8 @@ class Core(nn.Module):
 
     def forward(self, x: Padded, state: State | None = None) -> tuple[Padded, State]:
         """x: (B, T, D). Returns outputs (B, T, H * directions) and the new state. Raises ValueError when a
-        bidirectional core is given a state: it would have to know the future."""
+        bidirectional core is given a state: it would have to know the future.
+        """
         if state is not None and not self.is_causal:
             raise ValueError("This core is bidirectional, so it cannot go on from a state: it reads the end of a "
                              "sequence first. Give it whole sequences, or train with core.bidirectional=false.")
@@ -172,7 +174,7 @@ def _reversed(x: Padded) -> Tensor:
 
 
 def _at_end(y: Tensor, lengths: Tensor, old: Tensor) -> Tensor:
-    """y (B, T, H) at each row's last valid step; the old state where the length is 0."""
+    """Y (B, T, H) at each row's last valid step; the old state where the length is 0."""
     lengths = lengths.to(y.device)
     index = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, y.shape[2])
     return torch.where((lengths > 0)[:, None], y.gather(1, index)[:, 0], old)

@@ -6,6 +6,8 @@ with one layer it is mean-pooling under a small MLP. The same road, so that the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class MeanCore(nn.Module):
         self.output_size = hidden if layers else input_size
         widths = [input_size, *[hidden] * layers]
         parts: list[nn.Module] = []
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in pairwise(widths):
             parts += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(dropout)]
         self.mlp = nn.Sequential(*parts)
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # tells device and dtype

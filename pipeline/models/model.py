@@ -30,11 +30,11 @@ class Encoder(Protocol):
 class Model(nn.Module):
     """encoder -> core -> heads, with the state of the core in the caller's hands.
 
-        state = None
-        for window in windows:
-            seen = model.watch(window, state)
-            state = seen.state
-            memory = head.observe(seen, memory)
+    state = None
+    for window in windows:
+        seen = model.watch(window, state)
+        state = seen.state
+        memory = head.observe(seen, memory)
     """
 
     def __init__(self, encoder: Encoder, core: Watcher, heads: Mapping[str, Head]) -> None:

@@ -22,7 +22,8 @@ from pipeline.models.model import Model
 @dataclass(frozen=True)
 class Judged:
     """loss: the sum of the heads' terms, averaged over samples; scores (N, C) and labels (N,) by head, on the CPU, in
-    the order of the dataset's rows."""
+    the order of the dataset's rows.
+    """
 
     loss: float
     scores: dict[str, Tensor]

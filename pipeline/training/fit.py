@@ -79,11 +79,12 @@ def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Pl
     started = time.monotonic()
     with StopSignal() as stop:
         while now.epoch < plan.epochs and not now.is_finished:
-            model.train()
             sampler.epoch, sampler.skip = now.epoch, now.batch
             for batch in loader():
+                model.train()
                 seed_step(plan.seed, now.step, runtime.rank)
                 batch = batch.to(runtime.device)
+                moved: dict[str, float] = {}
                 for player, module in modules.items():
                     with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
                         terms: dict[str, Tensor] = module(batch, player)
@@ -93,15 +94,15 @@ def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Pl
                                     "grad_norm": moved["grad_norm"]})
                 now.step, now.batch = now.step + 1, now.batch + 1
                 if now.step % plan.log_every == 0:
-                    track.log({"step": now.step, "epoch": now.epoch, "part": "train", **_drain(now.sums),
-                               "lr": moved["lr"], "time/seconds": round(time.monotonic() - started, 3)})
-                is_last = now.batch == len(sampler)
-                if stop.number is not None or (now.step % plan.save_every == 0 and not is_last):
+                    track.log({"step": now.step, "epoch": now.epoch, "part": "train", **_drain(now.sums), "lr": moved["lr"],
+                                "time/seconds": round(time.monotonic() - started, 3)})
+                if now.batch == len(sampler):
+                    _end_epoch(model, validation, plan, runtime, track, now, say, started)
+                is_over = now.is_finished or now.epoch == plan.epochs
+                if is_over or stop.number is not None or now.step % plan.save_every == 0:
                     _save(folder, model, movers, now, runtime, track)
-                if stop.number is not None:
+                if stop.number is not None and not is_over:
                     raise Interrupted(stop.number)
-            _end_epoch(model, validation, plan, runtime, track, now, say, started)
-            _save(folder, model, movers, now, runtime, track)
     if now.best_weights is not None:
         model.load_state_dict(now.best_weights, strict=False)
     return now
@@ -115,7 +116,7 @@ def _end_epoch(model: Model, validation: RowDataset | None, plan: Plan, runtime:
         score = runtime.agree(judged.accuracy - 1e-3 * judged.loss)  # accuracy first; loss decides between equals
         if score > now.best:
             now.best, now.best_epoch = score, now.epoch
-            now.best_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items() if k in _learned(model)}
+            now.best_weights = {name: p.detach().cpu().clone() for name, p in _learned(model).items()}
         elif plan.patience is not None and now.epoch - now.best_epoch >= plan.patience:
             now.is_finished = True
         track.log({"step": now.step, "epoch": now.epoch, "part": "val", "loss": judged.loss, "accuracy": judged.accuracy,
@@ -127,8 +128,9 @@ def _end_epoch(model: Model, validation: RowDataset | None, plan: Plan, runtime:
     now.epoch, now.batch = now.epoch + 1, 0
 
 
-def _learned(model: nn.Module) -> set[str]:
-    return {name for name, p in model.named_parameters() if p.requires_grad}
+def _learned(model: nn.Module) -> dict[str, Tensor]:
+    """What training moves; the rest is rebuilt from the recipe."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _shared(model: Model, runtime: Runtime) -> nn.Module:
@@ -167,7 +169,7 @@ def _drain(sums: dict[str, float]) -> dict[str, float]:
 def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, runtime: Runtime, track: Track) -> None:
     track.sync()
     if runtime.is_first:
-        state: dict[str, Any] = {"progress": vars(now), "model": model.state_dict(),
+        state: dict[str, Any] = {"progress": vars(now), "model": _learned(model),
                                  "movers": {player: mover.state_dict() for player, mover in movers.items()}}
         partial = folder / f".{STATE}.{os.getpid()}"
         torch.save(state, partial)
@@ -181,7 +183,7 @@ def _resume(folder: Path, model: Model, movers: dict[str, Mover]) -> Progress:
     if not (folder / STATE).is_file():
         return Progress()
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
+    model.load_state_dict(state["model"], strict=False)
     for player, mover in movers.items():
         mover.load_state_dict(state["movers"][player])
     return Progress(**state["progress"])

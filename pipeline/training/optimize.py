@@ -39,7 +39,8 @@ class Mover:
 
     def move(self, loss: Tensor, step: int) -> dict[str, float]:
         """One step down the gradient of `loss`. Returns the gradient's norm before clipping and the lr. Raises
-        FloatingPointError, before any weight moved, for a loss that is not finite."""
+        FloatingPointError, before any weight moved, for a loss that is not finite.
+        """
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {float(loss)} at step {step}. Lower training.lr or training.clip.")
         factor = schedule(step, self.total_steps, self.warmup)

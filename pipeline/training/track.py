@@ -126,8 +126,8 @@ class Track:
         self.say(f"Weights & Biases stopped ({type(error).__name__}: {error}). The run goes on; every row stands in "
                  f"{self.path.name}.")
 
-    def _start_wandb(self, folder: Path, config: Mapping[str, Any], mode: WandbMode, project: str, name: str | None,
-                     tags: Sequence[str], old: Sequence[Row]) -> None:
+    def _start_wandb(self, folder: Path, config: Mapping[str, Any], mode: Literal["auto", "online", "offline"],
+                     project: str, name: str | None, tags: Sequence[str], old: Sequence[Row]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         logging.getLogger("wandb").setLevel(logging.ERROR)

@@ -1,0 +1,77 @@
+"""The promises, one list: name, promise, bar, and the function that proves it.
+
+`make show` prints the list; `make show P=name DATA=folder` does the real work afresh, prints the figure last and exits 0
+only if the bar holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+class Promise(NamedTuple):
+    """where: module:function under scripts/, called with (data, seeds), returns (figure, whether the bar holds)."""
+
+    name: str
+    promise: str
+    bar: str
+    where: str
+
+
+PROMISES = [
+    Promise("fresh-clone", "from a fresh clone with no environment: make demo and make test", "both pass", "show_fresh:fresh_clone"),
+    Promise("yoga6", "yoga6, 4 folds by person, GRU beside mean-pool", "accuracy >= 0.97, one seed < 3 min", "show_recognise:yoga6"),
+    Promise("real-order", "yoga6 forwards and backwards, 12 labels", "GRU >= 0.75, mean-pool <= 0.50", "show_recognise:real_order"),
+    Promise("ucf101", "stored UCF101 features, official split 1", "GRU >= 0.94", "show_recognise:ucf101"),
+    Promise("puppets-order", "puppets full, unseen actors, within the pairs", "GRU, LSTM >= 0.95, mean-pool <= 0.60",
+            "show_recognise:puppets_order"),
+    Promise("own-folder", "unreel train FOLDER on class folders, one command", "< 90 s, and it predicts", "show_recognise:own_folder"),
+    Promise("splits", "UCF101 and HMDB51 preparers on the official lists; a random split is refused", "every video where the list says",
+            "show_splits:splits"),
+    Promise("finetune", "last block fine-tuned against frozen features; both roads equal when frozen", "roads differ < 1e-4",
+            "show_recognise:finetune"),
+    Promise("resume", "SIGKILL in mid-epoch and resume; two processes under torchrun", "bit-equal; replicas equal, loss within 1e-4",
+            "show_training:resume"),
+    Promise("wandb", "a real offline W&B run, parsed from its binary file", "config redacted, each step once, final metrics",
+            "show_training:wandb_offline"),
+    Promise("folder", "unreel predict on real clips and broken files", "a row each, exit 1, no traceback, formats agree",
+            "show_folder:folder"),
+]
+
+
+def main() -> int:
+    """Print the list, or prove one promise."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", nargs="?", help="a promise")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of real data sets")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
+    options = parser.parse_args()
+    if not options.name:
+        for p in PROMISES:
+            print(f"{p.name:<14} {p.promise}\n{'':<14} bar: {p.bar}")
+        return 0
+    found = [p for p in PROMISES if p.name == options.name]
+    if not found:
+        print(f"'{options.name}' is no promise. One of: {', '.join(p.name for p in PROMISES)}.", file=sys.stderr)
+        return 2
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    module, function = found[0].where.split(":")
+    print(f"[{found[0].name}] {found[0].promise}; bar: {found[0].bar}", flush=True)
+    figure, holds = getattr(importlib.import_module(module), function)(options.data.resolve(), options.seeds)
+    print(f"\n[{found[0].name}] {figure}: {'HOLDS' if holds else 'DOES NOT HOLD'}")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
