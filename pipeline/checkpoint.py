@@ -71,24 +71,33 @@ def load_model(folder: str | Path) -> Checkpoint:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if not isinstance(description, dict):
             raise ValueError("it is not an object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"'{folder / DESCRIPTION}' cannot be read: {error}. Copy the model folder again.") from None
     if description.get("format") != FORMAT:
         raise ModelError(f"'{folder}' has format {description.get('format')!r}; this version reads {FORMAT}. "
                          "Use the unreel that wrote it, or train again.")
     try:
         recipe = validate(Recipe, description.get("recipe"), f"the recipe in '{folder / DESCRIPTION}'")
-        vocabularies = {str(k): Vocabulary(tuple(map(str, v))) for k, v in description["vocabularies"].items()}
-        missing = set(recipe.heads) - set(vocabularies)
-        if missing:
-            raise ValueError(f"vocabularies lacks the head '{sorted(missing)[0]}'")
+        vocabularies = _vocabularies(description.get("vocabularies"), recipe)
         model = _without_weights(recipe).build(vocabularies, input_size=description.get("input_size"))
     except ConfigError as error:
         raise ModelError(str(error)) from None
-    except (KeyError, TypeError, AttributeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(f"'{folder / DESCRIPTION}' is damaged: {error}. Copy the model folder again.") from None
     _load_weights(model, folder / WEIGHTS)
     return Checkpoint(model.eval(), recipe, vocabularies, description.get("input_size"), description.get("notes", {}))
+
+
+def _vocabularies(given: object, recipe: Recipe) -> dict[str, Vocabulary]:
+    """The names of each head's classes. Raises ValueError that names the head."""
+    given = given if isinstance(given, dict) else {}
+    found = {}
+    for head in recipe.heads:
+        names = given.get(head)
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+            raise ValueError(f"vocabularies.{head} is no list of different names")
+        found[head] = Vocabulary(tuple(names))
+    return found
 
 
 def _without_weights(recipe: Recipe) -> Recipe:

@@ -119,15 +119,58 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), base: di
     source = "the command line"
     if path is not None:
         source = str(path)
-        values = _read(Path(path))
+        values = _read(find_config(Path(path)))
     for override in overrides:
         _override(values, override)
     return validate(Config, values, source)
 
 
+def find_config(path: Path) -> Path:
+    """The path itself, or the config of that name that comes with the package: yoga6/action.yaml, with or without configs/."""
+    if path.exists():
+        return path
+    here = Path(__file__).resolve().parent
+    name = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
+    for folder in (here.parent / "configs", here / "share" / "configs"):
+        if (folder / name).is_file():
+            return folder / name
+    return path
+
+
 def dump_config(config: Config) -> str:
     """The whole config as YAML, defaults written out; loading it gives the same config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse(text: str) -> Any:
+    """YAML of plain values. Raises YAMLError or ValueError, also for what YAML allows and a config never needs: aliases
+    (a few of them unfold to gigabytes), deep nests, one key twice (the last would silently count).
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError("it uses an alias (*name); write the values out")
+        opens = isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken | yaml.BlockSequenceStartToken
+                           | yaml.BlockMappingStartToken)
+        closes = isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken | yaml.BlockEndToken)
+        depth += opens - closes
+        if depth > 20:
+            raise ValueError("it nests deeper than 20 levels")
+    return yaml.load(text, _OnceLoader)
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Builds plain values only, and takes no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys all differ."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -137,14 +180,9 @@ def _read(path: Path) -> dict[str, Any]:
     if path.stat().st_size > 1 << 20:
         raise ConfigError(f"'{path}' is {path.stat().st_size:,} bytes; a config is a page of text. Give another file.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigError(f"'{path}' uses YAML aliases (*name). Write the values out; configs here are flat.")
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"'{path}' is no YAML: {' '.join(str(error).split())}. Correct it at that place.") from None
+        values = _parse(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"'{path}' is no YAML for us: {' '.join(str(error).split())}. Correct it at that place.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' holds {type(values).__name__}, not settings. Begin with lines such as `data:`.")
     return values
@@ -155,9 +193,10 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"'{override}' is no override. Write key=value, such as core.cell=lstm or training.lr=3e-4.")
     try:
-        value = yaml.safe_load(text)
+        value = _parse(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"The value of '{override}' is no YAML: {' '.join(str(error).split())}.") from None
+        shown = override if len(override) <= 80 else override[:77] + "..."
+        raise ConfigError(f"The value of '{shown}' is no YAML for us: {' '.join(str(error).split())}.") from None
     place = values
     *parents, last = key.strip().split(".")
     for depth, part in enumerate(parents):

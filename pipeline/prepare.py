@@ -51,16 +51,35 @@ def prepare(config: Config, place: Runtime, say: Say, on_video: OnVideo = lambda
         return Prepared(manifest, source, {}, source.width(manifest.rows[0]))
     if config.data.read == "pixels" or (config.data.read == "auto" and config.encoder.train_blocks):
         pixels = DecodedFrames(manifest.root, config.clock.build(), config.encoder.transform(), config.encoder.decoder)
-        return Prepared(manifest, pixels, {})
+        failed = _unreadable(manifest)
+        for video, (status, sentence) in failed.items():
+            say(f"  skipped {video}: {status}: {sentence}")
+        return _usable(config, manifest, pixels, failed)
     if config.encoder.train_blocks:
         raise ConfigError(f"data.read = features, but encoder.train_blocks = {config.encoder.train_blocks} changes the CNN. "
                           "Use data.read: auto, or freeze the CNN with encoder.train_blocks: 0.")
     store, failed = fill_store(config, manifest, place, say, on_video)
+    return _usable(config, manifest, StoredFeatures(manifest.root, store), failed)
+
+
+def _usable(config: Config, manifest: Manifest, source: Source, failed: dict[str, tuple[str, str]]) -> Prepared:
+    """The rows whose videos can be read, if the config goes on without the others."""
     if failed and config.data.failed == "stop":
         name, (status, sentence) = next(iter(failed.items()))
         raise ConfigError(f"{len(failed)} videos cannot be read, and data.failed = stop. The first: {name}: {status}: {sentence}")
-    usable = Manifest(tuple(r for r in manifest.rows if str(manifest.path_of(r)) not in failed), manifest.root)
-    return Prepared(usable, StoredFeatures(usable.root, store), failed)
+    rows = tuple(r for r in manifest.rows if str(manifest.path_of(r)) not in failed)
+    return Prepared(Manifest(rows, manifest.root), source, failed)
+
+
+def _unreadable(manifest: Manifest) -> dict[str, tuple[str, str]]:
+    """Videos that cannot be opened: path -> (status, sentence)."""
+    failed = {}
+    for row in manifest.rows:
+        try:
+            probe(manifest.path_of(row))
+        except MediaError as error:
+            failed[str(manifest.path_of(row))] = (error.status, str(error))
+    return failed
 
 
 def read_rows(config: Config, say: Say) -> Manifest:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from torch import nn
 
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapt import Adapter, Normalise
@@ -139,6 +140,9 @@ class ClassifySection(Section):
                         label_smoothing=self.label_smoothing, class_weights=weights, step_loss=self.step_loss)
 
 
+ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
+"""What every answer says besides its heads."""
+
 EncoderSection = Annotated[FramesSection | SeriesSection, Field(discriminator="kind")]
 HeadSection = ClassifySection
 """A union by `kind` as soon as there is a second head."""
@@ -151,6 +155,15 @@ class Recipe(Section):
     encoder: EncoderSection = FramesSection()
     core: CoreSection = CoreSection()
     heads: Annotated[dict[str, HeadSection], Field(min_length=1)] = {"action": ClassifySection()}
+
+    @field_validator("heads")
+    @classmethod
+    def _names_are_columns(cls, heads: dict[str, Any]) -> dict[str, Any]:
+        for name in heads:
+            if not name.isidentifier() or name in ROW_COLUMNS or hasattr(nn.ModuleDict, name):
+                raise ValueError(f"a head cannot be called '{name}': it names columns and parameters. Use letters, digits and _, "
+                                 f"but none of {', '.join(ROW_COLUMNS)}, nor a word of Python's dictionaries")
+        return heads
 
     @model_validator(mode="before")
     @classmethod

@@ -149,6 +149,9 @@ def measure(config: Config, prepared: Prepared, checkpoint: Checkpoint, place: R
 def _learn(config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say) -> tuple[Checkpoint, Progress]:
     """Build one model, train it in a folder, save it."""
     labels = [r.label for r in prepared.rows("train") if r.label is not None]
+    if not labels:
+        raise ConfigError(f"No row of '{config.data.path}' is left to train on: {len(prepared.failed)} videos failed, and the split "
+                          f"is '{config.data.split}'. Mend the videos, or choose a split that has training rows.")
     vocabularies = {name: head.names(labels) for name, head in config.heads.items()}
     seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
     model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=Counter(labels))

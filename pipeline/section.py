@@ -43,12 +43,11 @@ def validate(section: type[S], values: object, source: str) -> S:
 
 
 def _sentence(section: type[Section], error: Any) -> str:
-    tags = _tags(section)
-    place = ".".join(str(p) for i, p in enumerate(error["loc"]) if not (i > 0 and p in tags)) or "(top)"
-    value = error.get("input")
+    names, _ = _walk(section, error["loc"])
+    place = ".".join(names) or "(top)"
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _fields_at(section, error["loc"][:-1])
+        known = sorted({name for one in _walk(section, error["loc"][:-1])[1] for name in one.model_fields})
         return f"{place} is not a setting.{near(str(error['loc'][-1]), known)} Known here: {', '.join(known)}."
     if kind == "missing":
         return f"{place} is missing. It has no default, so give it a value."
@@ -58,22 +57,16 @@ def _sentence(section: type[Section], error: Any) -> str:
         said = f"{place}.kind = {given!r} is not known." if given else f"{place}.kind is missing."
         return f"{said}{near(str(given), allowed)} One of: {', '.join(sorted(allowed))}."
     if kind == "literal_error":
+        value = error["input"]
         allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{place} = {value!r} is not known.{near(str(value), allowed)} One of: {', '.join(allowed)}."
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{place} = {value!r}: {message[0].lower()}{message[1:].rstrip('.')}."
+        return f"{place} = {_short(value)} is not known.{near(str(value), allowed)} One of: {', '.join(allowed)}."
+    message = str(error["msg"]).removeprefix("Value error, ").replace("valid dictionary", "section of settings")
+    return f"{place} = {_short(error.get('input'))}: {message[0].lower()}{message[1:].rstrip('.')}."
 
 
-def _tags(section: type[Section]) -> set[str]:
-    """Every `kind` literal below a section: pydantic puts them into places, people do not write them there."""
-    found: set[str] = set()
-    for field in section.model_fields.values():
-        for inner in sections_in(field.annotation):
-            if "kind" in inner.model_fields:
-                found.update(typing.get_args(inner.model_fields["kind"].annotation))
-            if inner is not section:
-                found |= _tags(inner)
-    return found
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def type_name(annotation: Any) -> str:
@@ -96,15 +89,22 @@ def sections_in(annotation: Any) -> list[type[Section]]:
     return [s for inner in typing.get_args(annotation) for s in sections_in(inner)]
 
 
-def _fields_at(section: type[Section], place: tuple[Any, ...]) -> list[str]:
-    """The settings that exist at a place such as ('heads', 'action', 'classify')."""
-    here: list[type[Section]] = [section]
-    for part in place:
-        inner: list[type[Section]] = []
-        for one in here:
-            if part in one.model_fields:
-                inner += sections_in(one.model_fields[part].annotation)
-        if not inner:  # the key of a dict, or a discriminating tag
-            inner = [s for s in here if "kind" in s.model_fields and part in typing.get_args(s.model_fields["kind"].annotation)]
-        here = inner or here
-    return sorted({name for one in here for name in one.model_fields})
+def _walk(annotation: Any, location: tuple[Any, ...]) -> tuple[list[str], list[type[Section]]]:
+    """The place as people write it, and the sections that may stand there.
+
+    Pydantic puts the `kind` of a section into the location; people do not: ('encoder', 'frames', 'size') is encoder.size.
+    """
+    choices = sections_in(annotation)
+    if not location:
+        return [], choices
+    part, rest = location[0], location[1:]
+    if typing.get_origin(annotation) is dict:  # any key: the name of a head
+        names, found = _walk(typing.get_args(annotation)[1], rest)
+        return [str(part), *names], found
+    tagged = [s for s in choices if "kind" in s.model_fields and part in typing.get_args(s.model_fields["kind"].annotation)]
+    if len(choices) > 1 and tagged:
+        return _walk(tagged[0], rest)
+    if len(choices) == 1 and part in choices[0].model_fields:
+        names, found = _walk(choices[0].model_fields[part].annotation, rest)
+        return [str(part), *names], found
+    return [str(p) for p in location], choices

@@ -148,10 +148,10 @@ def play(body: Body, scene: Scene, actions: list[Action], rng: np.random.Generat
     seconds = lambda low, high: round(rng.uniform(low, high), 3)  # noqa: E731
     pace = rng.uniform(0.85, 1.15) / body.tempo
     lengths = [seconds(*(np.array(PAIRS[ACTIONS[a.label]].seconds) * pace)) for a in actions]
-    rests = [seconds(0.35, 0.85), *(seconds(0.7, 1.2) for _ in actions[1:]), seconds(0.35, 0.85)]
+    rests = [seconds(0.3, 1.2), *(seconds(0.7, 1.2) for _ in actions[1:]), seconds(0.3, 1.2)]
     skews = rng.uniform(-0.3, 0.3, size=len(actions))
     num_frames = int(round((sum(lengths) + sum(rests)) * FPS))
-    times = np.arange(num_frames) / FPS
+    times = (np.arange(num_frames) + 0.5) / FPS  # the middle of the time that a frame is shown
     spans, clock = [], rests[0]
     for action, length, rest in zip(actions, lengths, rests[1:], strict=True):
         spans.append((round(clock, 3), round(clock + length, 3), action.label))

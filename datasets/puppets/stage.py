@@ -1,4 +1,4 @@
-"""The picture: a camera, a background, the props and the light; and the frames of a script.
+"""The picture: background, props and figure, frame by frame.
 
 In: a body, a Scene, the poses of a script. Out: frames uint8 (H, W, 3), RGB, one after another.
 All arithmetic that reaches a pixel is on integers, coordinates are rounded to 1/16 pixel: the same picture on any machine.
@@ -8,76 +8,15 @@ Knows nothing about labels, time or files.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from figures import COLOURS, Body, Layer, capsule, darker, ellipse, figure_layers, hull, to_sixteenths, to_world
-from motions import BAR_REST, BOX_HALF, SEAT_BEHIND, SEAT_HEIGHT
+from camera import HEIGHT, Camera, Light, random_camera, random_drift
+from figures import COLOURS, Body, capsule, darker, figure_layers, to_sixteenths
+from props import RAIL, WALL_DEPTH, WINDOW, prop_layers, shadow_layer
 from script import Scene
 
-HEIGHT, WIDTH = 120, 160
-WALL_DEPTH = -0.55
-SLOPE = 0.17  # how much lower in the picture a point appears that is nearer to the viewer
-RAIL = 0.47  # half the width of the window with its curtains
-WINDOW = (0.5, 1.14)  # its lower and upper edge
 MARGIN = 8  # pixels of background beyond each edge of the frame, for the drift
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Parallel projection: `scale` pixels a length unit, the point below (0, 0, 0) at `ground`, turned by `roll` radians."""
-
-    height: int
-    width: int
-    scale: float
-    ground: tuple[float, float]
-    roll: float
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """World (..., 3) to pixels (..., 2)."""
-        across = self.scale * points[..., 0]
-        down = self.scale * (SLOPE * points[..., 1] - points[..., 2])
-        sine, cosine = np.sin(self.roll), np.cos(self.roll)
-        return np.stack(
-            [self.ground[0] + cosine * across - sine * down, self.ground[1] + sine * across + cosine * down], axis=-1
-        )
-
-
-def random_camera(rng: np.random.Generator, height: int = HEIGHT) -> Camera:
-    scale = rng.uniform(0.69, 0.77) * height
-    width = height * WIDTH // HEIGHT
-    ground = (width / 2 + rng.uniform(-0.03, 0.03) * height, rng.uniform(0.92, 0.95) * height)
-    return Camera(height, width, scale, ground, rng.uniform(-0.05, 0.05))
-
-
-def random_drift(rng: np.random.Generator, frames: int, height: int) -> np.ndarray:
-    """How far the camera has moved at each frame, in sixteenths of a pixel (T, 2): a slow line and a slow wave."""
-    time = np.linspace(-1, 1, frames)[:, None]
-    line, size, pace, phase = (rng.uniform(low, high, size=2) for low, high in ((-1, 1), (0, 1), (0.5, 2), (0, 1)))
-    drift = 0.018 * line * time + 0.01 * size * np.sin(2 * np.pi * (pace * time / 2 + phase))
-    return np.rint(drift * height * 16).astype(np.int32)
-
-
-class Light:
-    """The colour and the strength of the light, and how it falls across the picture."""
-
-    def __init__(self, rng: np.random.Generator, camera: Camera) -> None:
-        self.gain = rng.integers(200, 268, size=3) // 2 + int(rng.integers(200, 268)) // 2  # in 1/256
-        slope = rng.integers(-22, 23, size=2)
-        down = np.arange(camera.height)[:, None] * 2 - camera.height
-        across = np.arange(camera.width)[None] * 2 - camera.width
-        self.field = ((slope[0] * down) // camera.height + (slope[1] * across) // camera.width).astype(np.int16)
-        self.noise = int(rng.choice([1, 3, 3, 7]))
-
-    def tint(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
-        return tuple(int(min(255, int(c) * int(g) >> 8)) for c, g in zip(colour, self.gain, strict=True))  # type: ignore[return-value]
-
-    def fall(self, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The frame in this light, with a new grain."""
-        grain = rng.integers(0, 256, size=frame.shape[:2], dtype=np.uint8)
-        change = self.field + (grain & self.noise) - ((grain >> 4) & self.noise)
-        return np.clip(frame + change[..., None], 0, 255).astype(np.uint8)
 
 
 def fill(image: np.ndarray, points, colour) -> None:
@@ -212,125 +151,6 @@ def furnish(rng: np.random.Generator, camera: Camera, image: np.ndarray, taken: 
         fill(image, rectangle(camera, x - 0.08, x + 0.08, 0, 0.2, WALL_DEPTH + 0.03), darker(colours[1], 80))
 
 
-def curtain_layers(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> list[Layer]:
-    """Two curtains with folds, as wide as the pose says."""
-    layer = Layer(np.full(len(pose["x"]), -9.0))
-    names = [name for name in COLOURS if name not in ("white", "black")]
-    cloth, x = light.tint(COLOURS[str(rng.choice(names))]), scene.spots[scene.home["window"]]
-    inner = pose["curtain"] * 0.36
-    for side in (-1, 1):
-        for fold in range(6):
-            near, far = (x + side * (inner + (RAIL + 0.02 - inner) * share / 6) for share in (fold, fold + 1))
-            low, high = WINDOW[0] - 0.07, WINDOW[1] + 0.03
-            corners = [
-                np.stack([across, np.full_like(across, WALL_DEPTH), np.full_like(across, up)], -1)
-                for across, up in ((near, low), (far, low), (far, high), (near, high))
-            ]
-            layer.add(camera.project(np.stack(corners, axis=1)), darker(cloth, 82 if fold % 2 else 98))
-    rail = camera.project(
-        np.array([(x - RAIL - 0.06, WALL_DEPTH, WINDOW[1] + 0.03), (x + RAIL + 0.06, WALL_DEPTH, WINDOW[1] + 0.03)])
-    )
-    rail = np.repeat(rail[None], len(pose["x"]), axis=0)
-    layer.add(capsule(rail[:, 0], rail[:, 1], 0.014 * camera.scale, 0.014 * camera.scale), light.tint((92, 66, 44)))
-    return [layer]
-
-
-def solid(layer: Layer, camera: Camera, centre: np.ndarray, size: tuple[float, float, float], colour) -> None:
-    """A box on the ground: front, top, two planks. centre (T, 3): the middle of its foot; size: half x, half depth, z."""
-    wide, deep, high = size
-    corner = lambda across, depth, up: camera.project(centre + np.array([across * wide, depth * deep, up * high]))  # noqa: E731
-    quad = lambda *corners: np.stack([corner(*c) for c in corners], axis=1)  # noqa: E731
-    layer.shapes.append(
-        (
-            hull(quad((-1.05, 1.1, -0.02), (1.05, 1.1, -0.02), (1.05, -1.1, 1.03), (-1.05, -1.1, 1.03))),
-            darker(colour, 50),
-        )
-    )
-    layer.add(quad((-1, 1, 0), (1, 1, 0), (1, 1, 1), (-1, 1, 1)), colour)
-    layer.add(quad((-1, 1, 1), (1, 1, 1), (1, -1, 1), (-1, -1, 1)), darker(colour, 118))
-    for low in (0.3, 0.65):
-        layer.add(quad((-1, 1, low), (1, 1, low), (1, 1, low + 0.05), (-1, 1, low + 0.05)), darker(colour, 72))
-
-
-def prop_layers(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> list[Layer]:
-    """The curtains, the box, the stool and the barbell that this scene has."""
-    frames, scale = len(pose["x"]), camera.scale
-    layers = curtain_layers(rng, camera, light, scene, pose) if "window" in scene.props else []
-    if "box" in scene.props:
-        layer = Layer(np.full(frames, -3.0))
-        wood = light.tint(((188, 136, 78), (150, 108, 70), (206, 168, 108), (132, 138, 144))[rng.integers(4)])
-        solid(
-            layer,
-            camera,
-            np.stack([pose["box"], np.full(frames, -0.06), np.zeros(frames)], -1),
-            (BOX_HALF, 0.14, 0.44),
-            wood,
-        )
-        layers.append(layer)
-    if "stool" in scene.props:
-        layer, wood = (
-            Layer(np.full(frames, -4.0)),
-            light.tint(((176, 122, 66), (96, 66, 48), (214, 214, 208), (196, 70, 60))[rng.integers(4)]),
-        )
-        yaw = scene.yaws["sit"]
-        seat = np.array(
-            [
-                scene.spots[scene.home["stool"]] + SEAT_BEHIND * np.sin(yaw),
-                SEAT_BEHIND * np.cos(yaw),
-                SEAT_HEIGHT - 0.02,
-            ]
-        )
-        point = lambda across, depth, up: np.repeat(
-            camera.project(seat + np.array([across, depth, up]))[None], frames, 0
-        )
-        for across, depth in ((-0.11, -0.08), (0.11, -0.08), (-0.12, 0.1), (0.12, 0.1)):
-            leg = capsule(
-                point(0.8 * across, 0.8 * depth, 0),
-                point(across, depth, -SEAT_HEIGHT + 0.03),
-                0.02 * scale,
-                0.016 * scale,
-            )
-            layer.add(leg, darker(wood, 70))
-        layer.add(capsule(point(-0.12, 0, -0.02), point(0.12, 0, -0.02), 0.04 * scale, 0.04 * scale), darker(wood, 60))
-        layer.add(capsule(point(-0.12, 0, 0), point(0.12, 0, 0), 0.034 * scale, 0.034 * scale), wood)
-        layers.append(layer)
-    if "barbell" in scene.props:
-        layers.append(barbell_layer(rng, camera, light, scene, pose))
-    return layers
-
-
-def barbell_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> Layer:
-    frames, scale = len(pose["x"]), camera.scale
-    steady = {"x": np.full(frames, scene.spots[scene.home["barbell"]]), "yaw": np.full(frames, scene.yaws["barbell"])}
-    along = np.array([-0.43, -0.39, 0.39, 0.43])
-    points = np.stack(
-        [np.stack([pose["bar"][:, 0], np.full(frames, left), pose["bar"][:, 1]], -1) for left in along], axis=1
-    )
-    world = to_world(steady, points)
-    layer = Layer(world[..., 1].mean(axis=1) + np.where(pose["bar"][:, 1] > BAR_REST[1] + 1e-6, 0.0, 0.05))
-    flat = camera.project(world)
-    layer.add(capsule(flat[:, 0], flat[:, 3], 0.018 * scale, 0.018 * scale), light.tint((96, 98, 106)))
-    plate = light.tint(((196, 44, 44), (40, 86, 176), (48, 48, 54), (226, 178, 40))[rng.integers(4)])
-    turn = max(0.3, abs(float(np.sin(scene.yaws["barbell"]))))
-    for i in (0, 1, 2, 3):
-        right, up = np.array([[0.1 * turn * scale, 0.0]]), np.array([[0.0, -0.1 * scale]])
-        layer.add(ellipse(flat[:, i], right * 1.12 + [[0.012 * scale, 0]], up * 1.1), darker(plate, 50))
-        layer.add(ellipse(flat[:, i], right, up), plate if i in (0, 3) else darker(plate, 85))
-    return layer
-
-
-def shadow(camera: Camera, image_floor: tuple, pose: dict) -> Layer:
-    """A dark patch below the figure."""
-    layer = Layer(np.full(len(pose["x"]), -6.0))
-    foot = camera.project(np.stack([pose["x"], np.full_like(pose["x"], 0.0), np.zeros_like(pose["x"])], -1))
-    for size, percent in ((0.24, 88), (0.2, 78)):
-        layer.add(
-            ellipse(foot, np.array([[size * camera.scale, 0]]), np.array([[0, 0.22 * size * camera.scale]])),
-            darker(image_floor, percent),
-        )
-    return layer
-
-
 def crop(background: np.ndarray, move: np.ndarray, height: int, width: int) -> np.ndarray:
     """The background seen from a camera that moved by sixteenths of a pixel: a mean of four neighbours, on integers."""
     (column, across), (row, down) = divmod(int(move[0]) + 16 * MARGIN, 16), divmod(int(move[1]) + 16 * MARGIN, 16)
@@ -351,7 +171,7 @@ def draw(
         drift[:], light.noise = 0, 0
     still = camera.project(np.array([0.0, 0.0, 0.0])) + MARGIN
     floor = tuple(int(c) for c in background[min(int(still[1]), background.shape[0] - 1), int(still[0])])
-    layers = [shadow(camera, floor, pose), *prop_layers(rng, camera, light, scene, pose)]
+    layers = [shadow_layer(camera, floor, pose), *prop_layers(rng, camera, light, scene, pose)]
     layers += figure_layers(body, pose, camera.project, camera.scale, light.tint)
     for layer in layers:
         layer.move(-drift)

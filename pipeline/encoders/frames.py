@@ -12,9 +12,8 @@ from torch import nn
 from pipeline.data.batch import Raw
 from pipeline.encoders.adapt import Adapter
 from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.runtime import CHUNK
 from pipeline.padded import Padded
-
-_CHUNK = 64  # frames a pass when nothing learns: bounds memory
 
 
 class FramesEncoder(nn.Module):
@@ -36,13 +35,15 @@ class FramesEncoder(nn.Module):
 
     def look(self, frames: Padded) -> Padded:
         """Pixels (B, T, S, S, 3) -> features (B, T, D), zeros in the padding; only real frames are computed."""
-        mask = frames.mask
-        pixels = frames.data[mask]
+        batch, steps = frames.data.shape[:2]
+        real = torch.arange(steps) < frames.lengths[:, None]  # on the CPU: nobody waits for a device to count frames
+        places = real.flatten().nonzero()[:, 0].to(frames.data.device)
+        pixels = frames.data.flatten(0, 1)[places]
         if self.backbone.is_frozen:
+            filled = torch.cat([pixels, pixels.new_zeros((-len(pixels) % CHUNK, *pixels.shape[1:]))])
             with torch.no_grad():
-                found = torch.cat([self.backbone(part) for part in pixels.split(_CHUNK)]).half().float()
+                found = torch.cat([self.backbone(part) for part in filled.split(CHUNK)])[: len(pixels)].half().float()
         else:
             found = self.backbone(pixels)
-        out = found.new_zeros((*mask.shape, found.shape[-1]))
-        out[mask] = found
-        return Padded(out, frames.lengths)
+        out = found.new_zeros((batch * steps, found.shape[-1])).index_copy(0, places, found)
+        return Padded(out.unflatten(0, (batch, steps)), frames.lengths)

@@ -29,7 +29,7 @@ class Look(Protocol):
         ...
 
 
-_CHUNK = 8  # images a request: fixed, so that a picture's features do not depend on its neighbours
+CHUNK = 8  # pictures a request: fixed, because the last bits of a picture's features depend on how many go together
 
 
 def runtime_name(runtime: Runtime, device: torch.device) -> str:
@@ -92,7 +92,7 @@ class _OpenVinoLook:
 
         self.queue.set_callback(keep)
         for index, (part, n) in enumerate(_chunks(pixels)):
-            self.queue.start_async({0: part}, (index * _CHUNK, n))
+            self.queue.start_async({0: part}, (index * CHUNK, n))
         self.queue.wait_all()
         return out
 
@@ -100,11 +100,11 @@ class _OpenVinoLook:
 def _chunks(pixels: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """Chunks of a fixed size, the last one filled up with zeros, each with its count of real images."""
     parts = []
-    for start in range(0, len(pixels), _CHUNK):
-        part = pixels[start : start + _CHUNK]
+    for start in range(0, len(pixels), CHUNK):
+        part = pixels[start : start + CHUNK]
         n = len(part)
-        if n < _CHUNK:
-            part = np.concatenate([part, np.zeros((_CHUNK - n, *part.shape[1:]), dtype=np.uint8)])
+        if n < CHUNK:
+            part = np.concatenate([part, np.zeros((CHUNK - n, *part.shape[1:]), dtype=np.uint8)])
         parts.append((np.ascontiguousarray(part), n))
     return parts
 
@@ -123,7 +123,7 @@ def _converted(backbone: Backbone) -> Path:
     if path.is_file() and path.with_suffix(".bin").is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    example = torch.zeros((_CHUNK, backbone.size, backbone.size, 3), dtype=torch.uint8)
+    example = torch.zeros((CHUNK, backbone.size, backbone.size, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch's tracer, which OpenVINO calls
         model = ov.convert_model(backbone.eval().cpu(), example_input=example, input=list(example.shape))

@@ -56,7 +56,7 @@ class Classify(nn.Module):
 
     def step_logits(self, seen: Seen) -> Tensor:
         """(B, T, C): the answer that each step would give."""
-        return self.logits(self.dropout(seen.steps.data))
+        return self.logits(self.dropout(seen.steps.zeroed().data))
 
     def pooled(self, memory: Memory) -> Tensor:
         """(B, C): the logits of the one answer; zeros where nothing was seen."""
@@ -104,7 +104,7 @@ class Classify(nn.Module):
             return torch.where(has_any, logits.gather(1, at)[:, 0], total), torch.where(has_any, 1.0, weight), peak
         if self.score is None:
             return total + torch.where(mask, logits, 0.0).sum(1), weight + mask.sum(1).to(weight.dtype), peak
-        scores = torch.where(mask, self.score(seen.steps.data), -torch.inf)  # (B, T, 1); softmax over time, online
+        scores = torch.where(mask, self.score(seen.steps.zeroed().data), -torch.inf)  # (B, T, 1); softmax over time, online
         new_peak = torch.maximum(peak, scores.amax(dim=1))
         safe = torch.where(new_peak.isfinite(), new_peak, 0.0)
         old = torch.exp(peak - safe)

@@ -17,6 +17,7 @@ from pipeline.encoders.runtime import Look
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend, decode
 from pipeline.media.probe import MediaError
+from pipeline.media.sniff import sniff
 from pipeline.media.transform import Transform
 
 
@@ -37,6 +38,7 @@ def extract(videos: Sequence[Path], store: FeatureStore, look: Callable[[], Look
     ready: Look | None = None
     for index, video in enumerate(videos):
         try:
+            sniff(video)  # before the store hashes what may be a pipe or no video at all
             if store.length(video) is not None:
                 found.kept += 1
             else:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 
 def classification(scores: Tensor, labels: Tensor) -> dict[str, Any]:
     """Scores (N, C), labels (N,) int64 -> top-1, top-5 (where C > 5), mean class accuracy (over the classes that occur),
     accuracy per class (None where it does not occur) and the confusion matrix, rows the truth.
     """
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix  # slow to import
+
     count = scores.shape[1]
     matrix = multiclass_confusion_matrix(scores.argmax(-1), labels, num_classes=count)
     rows, hits = matrix.sum(1), matrix.diagonal()

@@ -12,6 +12,7 @@ Knows nothing of videos, words, losses or generation.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal, Protocol
 
 import torch
@@ -106,9 +107,17 @@ class Core(nn.Module):
             raise ValueError("This core is bidirectional, so it cannot go on from a state: it reads the end of a "
                              "sequence first. Give it whole sequences, or train with core.bidirectional=false.")
         old = state if state is not None else self.initial_state(x.data.shape[0])
+        x = x.map(lambda d: d.to(old[0].dtype)).zeroed()
         if x.data.shape[1] == 0:
             return x.map(lambda d: d.new_zeros((*d.shape[:2], self.output_size))), old
-        x = x.zeroed()
+        kind = x.data.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+            return self._watch(x, old)
+
+    def _watch(self, x: Padded, old: State) -> tuple[Padded, State]:
+        """All layers over zero-padded sequences, in the dtype of the weights: rounding would add up over the steps, and
+        the fused kernels refuse mixed types.
+        """
         ended: list[State] = []
         for layer in range(self.layers):
             inner = x.map(self._drop_input)

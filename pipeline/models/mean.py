@@ -42,6 +42,8 @@ class MeanCore(nn.Module):
     def forward(self, x: Padded, state: State | None = None) -> tuple[Padded, State]:
         """x: (B, T, D) -> the running mean through the MLP (B, T, H), and the new state."""
         total, count = state if state is not None else self.initial_state(x.data.shape[0])
+        if x.data.shape[1] == 0:
+            return x.map(lambda d: d.new_zeros((*d.shape[:2], self.output_size))), (total, count)
         sums = total + x.zeroed().data.cumsum(dim=1)
         counts = count + x.mask[:, :, None].to(sums.dtype).cumsum(dim=1)
         steps = Padded(self.mlp(sums / counts.clamp(min=1.0)), x.lengths).zeroed()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 
 class ClipAugment:
@@ -22,6 +21,8 @@ class ClipAugment:
 
     def __call__(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
         """All that is random comes from `rng`, always the same number of draws."""
+        from torchvision.transforms.v2 import functional as F  # slow to import, and few runs change pixels
+
         side, top, left, mirror, *amounts = rng.random(7).tolist()
         x = pixels.permute(0, 3, 1, 2)  # (T, 3, H, W)
         height, width = x.shape[2:]

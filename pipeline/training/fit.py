@@ -6,7 +6,9 @@ Knows nothing of configs, files of datasets or what the heads learn.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -51,15 +53,21 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where a training stands; saved with the weights, so that a killed run goes on as if nothing had happened."""
+    """Where a training stands; saved with the weights, so that a killed run goes on as if nothing had happened.
+
+    best: (validation accuracy, minus loss): accuracy first, the loss decides between equals. sums: of the terms since
+    the last row, over `count` steps. rows: a digest of what it learns from.
+    """
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    best: float = -float("inf")
+    best: tuple[float, float] = (-float("inf"), -float("inf"))
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
     sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    rows: str = ""
     is_finished: bool = False
 
 
@@ -67,13 +75,17 @@ def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Pl
         folder: Path, say: Callable[[str], None]) -> Progress:
     """Train, keep the best epoch by validation (or the last where there is none), leave its weights in the model.
 
-    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, with the state saved.
+    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1 (on any rank), with the state saved. ValueError where there is
+    nothing to learn from, or the saved state is of other data.
     """
+    if not len(train):
+        raise ValueError("No row is left to train on. At least one would be. Look at data.split, at the manifest's splits and at "
+                         "the videos that could not be read.")
     sampler = EpochSampler(train.lengths, plan.batch_size, plan.seed, runtime.rank, runtime.world)
     movers = {player: Mover(model, parameters, lr=plan.lr, backbone_lr=plan.backbone_lr, weight_decay=plan.weight_decay,
                             warmup=plan.warmup, clip=plan.clip, total_steps=plan.epochs * len(sampler))
               for player, parameters in model.players().items()}
-    now = _resume(folder, model, movers)
+    now = _resume(folder, model, movers, _digest(train))
     modules = {player: _shared(model, runtime) for player in movers}
     loader = _loader(train, sampler, plan)
     started = time.monotonic()
@@ -90,19 +102,25 @@ def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Pl
                         terms: dict[str, Tensor] = module(batch, player)
                         loss = torch.stack(list(terms.values())).sum()
                     moved = movers[player].move(loss, now.step)
-                    _add(now.sums, {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()},
+                    _add(now.sums, {"loss": float(loss.detach()), **{f"loss/{k}": float(v.detach()) for k, v in terms.items()},
                                     "grad_norm": moved["grad_norm"]})
-                now.step, now.batch = now.step + 1, now.batch + 1
+                now.step, now.batch, now.count = now.step + 1, now.batch + 1, now.count + 1
                 if now.step % plan.log_every == 0:
-                    track.log({"step": now.step, "epoch": now.epoch, "part": "train", **_drain(now.sums), "lr": moved["lr"],
-                                "time/seconds": round(time.monotonic() - started, 3)})
+                    means = {k: v / now.count for k, v in runtime.mean(now.sums).items()}
+                    now.sums, now.count = {}, 0
+                    track.log({"step": now.step, "epoch": now.epoch, "part": "train", **means, "lr": moved["lr"],
+                               "time/seconds": round(time.monotonic() - started, 3)})
                 if now.batch == len(sampler):
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
                 is_over = now.is_finished or now.epoch == plan.epochs
-                if is_over or stop.number is not None or now.step % plan.save_every == 0:
+                if is_over and runtime.world > 1:
+                    runtime.check_equal(_learned(model).values(), now.step)
+                    say(f"{runtime.world} processes ended with equal weights")
+                stopped_by = runtime.largest(stop.number or 0)  # ranks get a signal at different steps, and stop at one
+                if is_over or stopped_by or now.step % plan.save_every == 0:
                     _save(folder, model, movers, now, runtime, track)
-                if stop.number is not None and not is_over:
-                    raise Interrupted(stop.number)
+                if stopped_by:
+                    raise Interrupted(stopped_by)
     if now.best_weights is not None:
         model.load_state_dict(now.best_weights, strict=False)
     return now
@@ -113,10 +131,10 @@ def _end_epoch(model: Model, validation: RowDataset | None, plan: Plan, runtime:
     text = f"epoch {now.epoch + 1:>3}/{plan.epochs}"
     if validation is not None:
         judged = judge(model, validation, batch_size=plan.batch_size, device=runtime.device)
-        score = runtime.agree(judged.accuracy - 1e-3 * judged.loss)  # accuracy first; loss decides between equals
+        score = (runtime.agree(judged.accuracy), runtime.agree(-judged.loss))
         if score > now.best:
             now.best, now.best_epoch = score, now.epoch
-            now.best_weights = {name: p.detach().cpu().clone() for name, p in _learned(model).items()}
+            now.best_weights = {name: p.cpu().clone() for name, p in _learned(model).items()}
         elif plan.patience is not None and now.epoch - now.best_epoch >= plan.patience:
             now.is_finished = True
         track.log({"step": now.step, "epoch": now.epoch, "part": "val", "loss": judged.loss, "accuracy": judged.accuracy,
@@ -130,7 +148,7 @@ def _end_epoch(model: Model, validation: RowDataset | None, plan: Plan, runtime:
 
 def _learned(model: nn.Module) -> dict[str, Tensor]:
     """What training moves; the rest is rebuilt from the recipe."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _shared(model: Model, runtime: Runtime) -> nn.Module:
@@ -143,8 +161,14 @@ def _loader(train: RowDataset, sampler: EpochSampler, plan: Plan) -> Callable[[]
     if plan.workers == 0:
         return lambda: (collate([train[key] for key in keys]) for keys in sampler)
     loader = DataLoader(train, batch_sampler=sampler, collate_fn=collate, num_workers=plan.workers,  # type: ignore[arg-type]
-                        multiprocessing_context="spawn", persistent_workers=True)
+                        multiprocessing_context="spawn", persistent_workers=True, worker_init_fn=_leave_signals_to_main)
     return lambda: iter(loader)
+
+
+def _leave_signals_to_main(worker: int) -> None:
+    """Ctrl-C and a scheduler's warning reach the whole process group; a worker that dies of one would end the run unsaved."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_bf16(plan: Plan, runtime: Runtime) -> bool:
@@ -156,22 +180,15 @@ def _is_bf16(plan: Plan, runtime: Runtime) -> bool:
 def _add(sums: dict[str, float], values: dict[str, float]) -> None:
     for key, value in values.items():
         sums[key] = sums.get(key, 0.0) + value
-    sums["count"] = sums.get("count", 0.0) + 1.0
-
-
-def _drain(sums: dict[str, float]) -> dict[str, float]:
-    count = sums.pop("count")
-    means = {key: value / count for key, value in sums.items()}
-    sums.clear()
-    return means
 
 
 def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, runtime: Runtime, track: Track) -> None:
     track.sync()
+    now.sums = runtime.mean(now.sums)  # on every rank, so that the rest of the run does not depend on whether it is resumed
     if runtime.is_first:
         state: dict[str, Any] = {"progress": vars(now), "model": _learned(model),
                                  "movers": {player: mover.state_dict() for player, mover in movers.items()}}
-        partial = folder / f".{STATE}.{os.getpid()}"
+        partial = folder / f".{STATE}.partial"
         torch.save(state, partial)
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
@@ -179,14 +196,26 @@ def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, r
     runtime.wait()
 
 
-def _resume(folder: Path, model: Model, movers: dict[str, Mover]) -> Progress:
+def _resume(folder: Path, model: Model, movers: dict[str, Mover], rows: str) -> Progress:
     if not (folder / STATE).is_file():
-        return Progress()
+        return Progress(rows=rows)
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    shapes = [{name: tuple(p.shape) for name, p in weights.items()} for weights in (state["model"], _learned(model))]
+    if state["progress"].get("rows") != rows or shapes[0] != shapes[1]:
+        raise ValueError(f"'{folder / STATE}' was saved by a training on other rows or of other weights. To go on it needs the "
+                         "same ones. Bring the data back as it was, or start over with --fresh.")
     model.load_state_dict(state["model"], strict=False)
     for player, mover in movers.items():
         mover.load_state_dict(state["movers"][player])
     return Progress(**state["progress"])
+
+
+def _digest(train: RowDataset) -> str:
+    """Of the rows in their order and their lengths: the order of every epoch depends on nothing else but the seed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for row, length in zip(train.rows, train.full_lengths, strict=True):
+        digest.update(f"{row.path}\0{row.label}\0{length}\n".encode())
+    return digest.hexdigest()
 
 
 def saved_step(folder: Path) -> int | None:

@@ -39,18 +39,20 @@ class Mover:
 
     def move(self, loss: Tensor, step: int) -> dict[str, float]:
         """One step down the gradient of `loss`. Returns the gradient's norm before clipping and the lr. Raises
-        FloatingPointError, before any weight moved, for a loss that is not finite.
+        FloatingPointError, before any weight moved, for a loss or gradient that is not finite.
         """
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"The loss is {float(loss)} at step {step}. Lower training.lr or training.clip.")
+            raise FloatingPointError(_not_finite("loss", float(loss.detach()), step))
         factor = schedule(step, self.total_steps, self.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip))
+        if not math.isfinite(norm):
+            raise FloatingPointError(_not_finite("gradient's norm", norm, step))
         self.optimizer.step()
-        return {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        return {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
 
     def state_dict(self) -> dict[str, Any]:
         """For a resume."""
@@ -59,3 +61,8 @@ class Mover:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a state."""
         self.optimizer.load_state_dict(state)
+
+
+def _not_finite(what: str, value: float, step: int) -> str:
+    return (f"The {what} is {value} at step {step}. It would be a finite number. Lower training.lr or training.clip, or look "
+            "for values in the data that are not finite.")

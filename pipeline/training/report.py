@@ -43,8 +43,10 @@ def confusion_table(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> st
 
 def write_report(report: dict[str, Any], folder: Path) -> Path:
     """report.json and report.txt in a folder, each whole or not at all."""
-    first = next(r for r in report["rows"] if r["order"] == "forward")
-    text = table(report) + "\n\n" + confusion_table(report["classes"][first["head"]], first["confusion"]) + "\n"
+    text = "no test part: nothing was measured\n"
+    if report["rows"]:
+        first = next(r for r in report["rows"] if r["order"] == "forward")
+        text = table(report) + "\n\n" + confusion_table(report["classes"][first["head"]], first["confusion"]) + "\n"
     for name, content in (("report.json", json.dumps(report, indent=2, ensure_ascii=False)), ("report.txt", text)):
         partial = folder / f".{name}.{os.getpid()}"
         partial.write_text(content, encoding="utf-8")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 import torch
+from torch import Tensor
 from torch import distributed as dist
 
 from pipeline.section import ConfigError
@@ -39,6 +40,38 @@ class Runtime:
         shared = torch.tensor([value], dtype=torch.float64, device=self.device)
         dist.broadcast(shared, src=0)
         return float(shared)
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The mean of each value over the ranks, which give the same keys in the same order."""
+        if self.world == 1:
+            return dict(values)
+        shared = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared)
+        return dict(zip(values, (shared / self.world).tolist(), strict=True))
+
+    def largest(self, value: int) -> int:
+        """The largest value of any rank."""
+        if self.world == 1:
+            return value
+        shared = torch.tensor([value], device=self.device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return int(shared)
+
+    def check_equal(self, weights: Iterable[Tensor], step: int) -> None:
+        """Raises RuntimeError where a rank holds other weights than rank 0, by a digest of all their bytes."""
+        if self.world == 1:
+            return
+        digest = hashlib.blake2b(digest_size=7)
+        for weight in weights:
+            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        mine = torch.tensor([int.from_bytes(digest.digest(), "big")], device=self.device)
+        found = [torch.zeros_like(mine) for _ in range(self.world)]
+        dist.all_gather(found, mine)
+        others = [str(rank) for rank, one in enumerate(found) if int(one) != int(found[0])]
+        if others:
+            raise RuntimeError(f"At step {step} the weights of process {', '.join(others)} differ from those of process 0. "
+                               "Replicas are equal after every step. Look for a faulty device or a mix of torch versions, "
+                               "then run again: it goes on from the last saved state.")
 
     def wait(self) -> None:
         """Until every rank is here."""
@@ -87,7 +120,7 @@ class Interrupted(Exception):
     """A signal asked the run to stop; its state was saved."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        super().__init__(f"stopped by {signal.Signals(number).name}. The state is saved; the same command goes on from there.")
         self.exit_code = 128 + number
 
 

@@ -20,22 +20,28 @@ from typing import Any, Literal
 WandbMode = Literal["auto", "online", "offline", "off"]
 Row = Mapping[str, Any]
 
-_SECRET = re.compile(r"(?i)(^|[_.-])(api_?key|key|token|secret|password|passwd|credentials?)([_.-]|$)")
-_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
-_TOKEN_IN_URL = re.compile(r"(?i)([?&](?:[\w-]*(?:key|token|secret|password|signature)[\w-]*)=)[^&\s]+")
+_SECRET = re.compile(r"(?i)(^|[_.-])((api|access|auth|private)_?(keys?|tokens?)|key|token|secrets?|pass(word|wd|phrase)s?|pwd|"
+                     r"credentials?|auth(orization)?|bearer)([_.-]|$)")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_IN_URL = re.compile(r"(?<=://)[^/?#\s]+@")
+_TOKEN_IN_URL = re.compile(r"(?i)([?&#;](?:[\w-]*(?:key|token|secret|password|signature|credential)[\w-]*|sig|auth|pwd)=)[^&#;\s]+")
+_REDACTED = "[redacted]"
 
 
-def redact(value: Any, key: str = "") -> Any:
-    """The same structure with secrets replaced: values of keys that name one, credentials and tokens inside URLs."""
+def redact(value: Any, key: str = "", *, is_secret: bool = False) -> Any:
+    """The same structure with secrets replaced: all texts and numbers under a key that names one, however deep;
+    credentials and tokens inside URLs anywhere.
+    """
+    is_secret = is_secret or bool(_SECRET.search(_CAMEL.sub("_", key)))
     if isinstance(value, Mapping):
-        return {k: redact(v, str(k)) for k, v in value.items()}
+        return {k: redact(v, str(k), is_secret=is_secret) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [redact(v, key) for v in value]
-    if isinstance(value, str):
-        if key and _SECRET.search(key):
-            return "[redacted]"
-        return _TOKEN_IN_URL.sub(r"\1[redacted]", _IN_URL.sub("[redacted]@", value))
-    return value
+        return [redact(v, is_secret=is_secret) for v in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if is_secret:
+        return _REDACTED
+    return _TOKEN_IN_URL.sub(rf"\1{_REDACTED}", _IN_URL.sub(f"{_REDACTED}@", value)) if isinstance(value, str) else value
 
 
 class Track:
@@ -92,7 +98,7 @@ class Track:
             import wandb
 
             artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="model")
-            artifact.add_dir(str(folder))
+            artifact.add_dir(str(folder), policy="immutable")  # no second copy of the weights in the user's home
             run.log_artifact(artifact)
         self._guard(send)
 
@@ -128,6 +134,10 @@ class Track:
 
     def _start_wandb(self, folder: Path, config: Mapping[str, Any], mode: Literal["auto", "online", "offline"],
                      project: str, name: str | None, tags: Sequence[str], old: Sequence[Row]) -> None:
+        if mode == "auto" and os.environ.get("WANDB_MODE", "").lower() in ("disabled", "dryrun", "offline"):
+            if os.environ["WANDB_MODE"].lower() == "disabled":
+                return
+            mode = "offline"
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         logging.getLogger("wandb").setLevel(logging.ERROR)
@@ -140,8 +150,8 @@ class Track:
             _drop_unsynced(folder / "wandb", identity)
         settings = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
                                   x_disable_stats=True, x_disable_machine_info=True, x_disable_meta=True, program="unreel")
-        self._wandb = wandb.init(dir=str(folder), project=project, name=name or folder.name, id=identity, mode=mode,
-                                 tags=list(tags), resume="allow", config=redact(dict(config)), settings=settings)
+        self._wandb = wandb.init(dir=str(folder), project=project, name=redact(name or folder.name), id=identity, mode=mode,
+                                 tags=redact(tags), resume="allow", config=redact(config), settings=settings)
         self._wandb.define_metric("step")
         self._wandb.define_metric("*", step_metric="step")
         if mode == "offline":  # the file of the killed process may lack its last block: tell everything again
@@ -151,8 +161,8 @@ class Track:
 
 
 def _mirrored(row: Row) -> dict[str, float]:
-    part = row.get("part", "train")
-    return {k if k in ("step", "epoch") else f"{part}/{k}": v for k, v in row.items()
+    place = f"{row['part']}/{row['head']}" if "head" in row else row["part"]  # heads have metrics of the same names
+    return {k if k in ("step", "epoch") else f"{place}/{k}": v for k, v in row.items()
             if isinstance(v, int | float) and not isinstance(v, bool)}
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.writers.flat import columns, flatten
+from pipeline.writers.flat import columns, flatten, printable
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # apostrophes before it count: taking one away gives every text back
 
 
 class CsvWriter:
@@ -17,13 +20,13 @@ class CsvWriter:
 
     def __init__(self, path: Path, heads: Sequence[str]) -> None:
         self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
-        self._file = open(self._partial, "w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._file = open(self._partial, "w", encoding="utf-8", newline="")
         self._rows = csv.DictWriter(self._file, columns(heads))
         self._rows.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
         """One line."""
-        self._rows.writerow({name: _cell(value) for name, value in flatten(row, self.heads).items()})
+        self._rows.writerow({name: _cell(value) for name, value in printable(flatten(row, self.heads)).items()})
         self._file.flush()
 
     def close(self) -> Path:
@@ -36,6 +39,6 @@ class CsvWriter:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    if isinstance(value, str) and _FORMULA.match(value):
         return "'" + value
     return value

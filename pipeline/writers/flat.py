@@ -19,3 +19,12 @@ def flatten(row: dict[str, Any], heads: Sequence[str]) -> dict[str, Any]:
         answer = row.get(head) or {}
         flat |= {f"{head}_{part}": answer.get(part) for part in ("label", "score", "top")}
     return {name: flat[name] for name in columns(heads)}
+
+
+def printable(value: Any) -> Any:
+    """The same where every text is Unicode: bytes of a file name that are no UTF-8 become escapes, such as \\udcff."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: printable(inner) for key, inner in value.items()}
+    return [printable(inner) for inner in value] if isinstance(value, list) else value

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.writers.flat import printable
+
 
 class JsonlWriter:
     """Rows stand in <name>.partial as soon as they are written; `close` gives the file its name."""
@@ -18,7 +20,7 @@ class JsonlWriter:
 
     def write(self, row: dict[str, Any]) -> None:
         """One line, on its way to the disk at once."""
-        self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
+        self._file.write(json.dumps(printable(row), ensure_ascii=True) + "\n")
         self._file.flush()
 
     def close(self) -> Path:

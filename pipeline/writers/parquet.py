@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.writers.flat import flatten
+from pipeline.writers.flat import flatten, printable
 
 _TOP = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
 _CHUNK = 1000  # rows a row group: bounds memory
@@ -30,7 +30,7 @@ class ParquetWriter:
 
     def write(self, row: dict[str, Any]) -> None:
         """One row; rows reach the disk in groups."""
-        self._waiting.append(_encodable(flatten(row, self.heads)))
+        self._waiting.append(printable(flatten(row, self.heads)))
         if len(self._waiting) == _CHUNK:
             self._write_group()
 
@@ -45,8 +45,3 @@ class ParquetWriter:
         if self._waiting:
             self._file.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
             self._waiting = []
-
-
-def _encodable(row: dict[str, Any]) -> dict[str, Any]:
-    """Names that are not UTF-8 carry escapes, as in the other formats."""
-    return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in row.items()}

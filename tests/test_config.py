@@ -1,0 +1,222 @@
+"""Configs: every one in the repository loads, and every mistake becomes a sentence with its place, value and a near match."""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import Config, describe_settings, dump_config, load_config
+from pipeline.section import ConfigError, Section, sections_in, type_name
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+YAMLS = sorted((REPOSITORY / "configs").rglob("*.y*ml"))
+HERE = ["data.path=videos"]
+
+
+def mistakes(*overrides: str, text: str = "data: {path: videos}\n", tmp_path: Path | None = None) -> str:
+    if tmp_path is None:
+        with pytest.raises(ConfigError) as caught:
+            load_config(None, overrides, base=yaml.safe_load(text))
+    else:
+        (tmp_path / "c.yaml").write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_config(tmp_path / "c.yaml", overrides)
+    return str(caught.value)
+
+
+# every config of the repository
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_a_config_of_the_repository_loads_and_begins_with_its_command(path):
+    config = load_config(path)
+    assert load_config(None, base=yaml.safe_load(dump_config(config))) == config
+    header = re.match(r"(#[^\n]*\n)+", path.read_text())
+    assert header, f"{path} opens with no comment"
+    command = re.search(r"unreel train (\S+\.yaml)", header[0])
+    assert command, f"the header of {path} holds no command"
+    assert (REPOSITORY / command[1]) == path
+
+
+def test_there_is_a_config_in_the_repository_and_names_of_files_are_no_secret():
+    for path in YAMLS:
+        assert not re.search(r"(?m)^\s*[\w.]+:\s*/", path.read_text()), f"{path} holds a path of one machine"
+
+
+# what is right
+
+
+def test_dump_and_load_give_the_same_config_back():
+    config = load_config(None, [*HERE, "core.cell=lstm", "training.lr=3e-4", "heads.action.pool=attention", "tracking.wandb=off",
+                                "evaluation.pairs=[[a, b]]", "tracking.tags=[x, 'ü']", "training.patience=3", "run=é/ü"])
+    again = load_config(None, base=yaml.safe_load(dump_config(config)))
+    assert again == config and config.core.cell == "lstm" and config.training.lr == 3e-4
+    assert config.heads["action"].pool == "attention" and config.tracking.wandb == "off"
+    assert config.evaluation.pairs == (("a", "b"),) and config.run == "é/ü"
+
+
+def test_overrides_go_over_the_file_and_leave_it_alone(tmp_path):
+    text = "data: {path: videos, test: 0.5}\ncore:\n  cell: lstm\n  hidden: 64\n"
+    (tmp_path / "c.yaml").write_text(text)
+    config = load_config(tmp_path / "c.yaml", ["core.hidden=32", "encoder={kind: series, project: 7}", "encoder.dropout=0.1"])
+    assert (config.core.cell, config.core.hidden, config.data.test) == ("lstm", 32, 0.5)
+    assert config.encoder.kind == "series" and (config.encoder.project, config.encoder.dropout) == (7, 0.1)
+    assert (tmp_path / "c.yaml").read_text() == text
+    base = {"data": {"path": "videos"}}
+    load_config(None, ["data.path=others"], base=base)
+    assert base == {"data": {"path": "videos"}}
+
+
+def test_frames_are_the_kind_of_encoder_that_needs_no_name():
+    assert load_config(None, [*HERE, "encoder.size=96"]).encoder.kind == "frames"
+
+
+# what is wrong
+
+ONE_MISTAKE = [
+    ("training.epoch=3", "training.epoch is not a setting. Did you mean 'epochs'? Known here: augment, backbone_lr, batch_size"),
+    ("trainin.epochs=3", "trainin is not a setting. Did you mean 'training'? Known here: clock, core, data, encoder, evaluation"),
+    ("training.augment.flp=true", "training.augment.flp is not a setting. Did you mean 'flip'? Known here: colour, crop, flip"),
+    ("encoder.siz=64", "encoder.siz is not a setting. Did you mean 'size'?"),
+    ("encoder={kind: series, size: 64}", "encoder.size is not a setting. Known here: dropout, kind, normalise, project"),
+    ("heads.classify.drop=0.1", "heads.classify.drop is not a setting. Did you mean 'dropout'?"),
+    ("core.cell=lstn", "core.cell = 'lstn' is not known. Did you mean 'lstm'? One of: rnn_tanh, rnn_relu, lstm, gru, mean."),
+    ("encoder.kind=frame", "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series."),
+    ("heads.action.kind=clasify", "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: classify."),
+    ("core.hidden=0", "core.hidden = 0: input should be greater than 0."),
+    ("core.hidden=many", "core.hidden = 'many': input should be a valid integer"),
+    ("training.lr=-1", "training.lr = -1: input should be greater than 0."),
+    ("training.lr=.nan", "training.lr = nan: input should be a finite number."),
+    ("training.seed=99999999999999999999", "training.seed = 99999999999999999999: input should be less than 2147483648."),
+    ("data.test=1.5", "data.test = 1.5: input should be less than 1."),
+    ("encoder.size=1.5", "encoder.size = 1.5: input should be a valid integer, got a number with a fractional part."),
+    ("training=fast", "training = 'fast': input should be a section of settings"),
+    ("heads={}", "heads = {}: dictionary should have at least 1 item"),
+    ("evaluation.pairs=[[a, b, c]]", "evaluation.pairs.0 = "),
+    ("core.layers=0", "cell gru needs layers of 1 or more; only cell mean may have 0."),
+    ("core={cell: mean, bidirectional: true}", "cell mean has neither directions, residual connections nor recurrent dropout; leave them out."),
+    ("heads={path: {}}", "a head cannot be called 'path': it names columns and parameters. Use letters, digits and _"),
+    ("heads={a.b: {}}", "a head cannot be called 'a.b'"),
+    ("heads={items: {}}", "a head cannot be called 'items'"),
+    ("data.path=", "data.path = None: input should be a valid string."),
+]
+
+
+@pytest.mark.parametrize(("override", "sentence"), ONE_MISTAKE, ids=[o for o, _ in ONE_MISTAKE])
+def test_a_mistake_is_a_sentence_with_place_and_value(override, sentence):
+    text = mistakes(override)
+    assert "1 mistake in the configuration." in text
+    assert sentence in text, text
+    assert len(text.splitlines()) == 2
+
+
+def test_what_has_no_default_is_asked_for(tmp_path):
+    assert "data is missing. It has no default, so give it a value." in mistakes("core.cell=gru", text="{}")
+    assert "data.path is missing. It has no default, so give it a value." in mistakes(text="data: {test: 0.3}", tmp_path=tmp_path)
+
+
+def test_all_mistakes_are_said_at_once_with_the_file(tmp_path):
+    text = mistakes("training.lr=fast", "core.cell=lstn", text="data: {path: v, pth: w}\nencoder: {size: 7}\nheads: {action: {pool: men}}\n",
+                    tmp_path=tmp_path)  # fmt: skip
+    assert text.startswith(f"{tmp_path / 'c.yaml'}: 5 mistakes in the configuration.\n")
+    for part in ("training.lr = 'fast'", "core.cell = 'lstn'", "data.pth is not a setting. Did you mean 'path'?", "encoder.size = 7",
+                 "heads.action.pool = 'men' is not known. Did you mean 'mean'?"):
+        assert part in text
+
+
+def test_long_values_do_not_fill_the_screen():
+    assert max(map(len, mistakes(f"core.hidden={'x' * 100_000}").splitlines())) < 300
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("core.cell", "'core.cell' is no override. Write key=value, such as core.cell=lstm or training.lr=3e-4."),
+        ("=3", "'=3' is no override."),
+        ("core.cell=[a", "The value of 'core.cell=[a' is no YAML"),
+        ("core.cell=!!python/object/apply:os.system [ls]", "is no YAML for us: could not determine a constructor"),
+        ("data.path.x=3", "'data.path.x=3': data.path is 'videos', so it has nothing inside. Name a setting of a section."),
+        (f"core.cell={'[' * 500_000}", "it nests deeper than 20 levels"),
+        ("core.cell=*x", "it uses an alias"),
+    ],
+    ids=range(7),
+)
+def test_a_wrong_override_is_told_in_a_sentence(override, sentence):
+    assert sentence in mistakes(override)
+
+
+BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (BOMB, "is no YAML for us: it uses an alias (*name); write the values out"),
+        ("data: !!python/object/apply:os.system ['touch exploded']\n", "is no YAML for us: could not determine a constructor for the tag"),
+        ("data: !unreel {path: x}\n", "is no YAML for us: could not determine a constructor for the tag '!unreel'"),
+        ("- a\n- b\n", "holds list, not settings. Begin with lines such as `data:`."),
+        ("", "holds NoneType, not settings."),
+        ("just words", "holds str, not settings."),
+        ("data: {path: x\n", "is no YAML"),
+        ("a:\n\tb: 1\n", "is no YAML"),
+        ("data: {path: x}\ncore: {cell: gru}\ncore: {cell: lstm}\n", "is no YAML for us: 'core' stands there twice"),
+        ("data: {path: x}\ncore: {cell: gru, cell: lstm}\n", "'cell' stands there twice"),
+        ("data: {path: x}\ntraining: {seed: " + "9" * 5000 + "}\n", "Exceeds the limit"),
+        ("data: " + "[" * 500_000, "it nests deeper than 20 levels"),
+        ("x: " + "y" * (1 << 20), "1,048,579 bytes; a config is a page of text. Give another file."),
+        ("data: {path: x}\n1: 2\n", "1 mistake"),
+        ("data: {path: x}\n? [a, b]\n: 2\n", "found unhashable key"),
+    ],
+    ids=range(15),
+)
+def test_a_file_that_is_no_config_is_refused_in_a_sentence(text, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in mistakes(text=text, tmp_path=tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_bytes_that_are_no_text_and_a_missing_file(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"data: \xff\xfe")
+    with pytest.raises(ConfigError, match="is no YAML for us: .*utf-8"):
+        load_config(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match=r"The config '.*/d.yaml' does not exist. Did you mean '.*/c.yaml'\? Give the path of a YAML file."):
+        load_config(tmp_path / "d.yaml")
+
+
+# what is written about settings
+
+
+def every_field(section: type[Section] = Config, prefix: str = "") -> dict[str, typing.Any]:
+    found = {}
+    for name, info in section.model_fields.items():
+        inner = sections_in(info.annotation)
+        for one in inner:
+            found |= every_field(one, f"{prefix}{name}." + ("NAME." if typing.get_origin(info.annotation) is dict else ""))
+        if not inner:
+            found[prefix + name] = info
+    return found
+
+
+OBVIOUS = {"epochs", "lr", "weight_decay", "seed", "project", "name", "tags", "hidden", "layers", "bidirectional", "residual",
+           "input_dropout", "recurrent_dropout", "dropout", "label_smoothing", "folds", "fold", "kind"}  # fmt: skip
+
+
+def test_every_setting_says_what_it_means():
+    for place, info in every_field().items():
+        assert info.description or place.split(".")[-1] in OBVIOUS, f"{place} has no description"
+    sections = {s for info in Config.model_fields.values() for s in sections_in(info.annotation)}
+    assert all((s.__doc__ or "").strip() for s in sections)
+
+
+def test_the_list_of_settings_holds_every_field_with_its_type_and_default():
+    lines = {line.split()[0]: line for line in describe_settings().splitlines() if line.startswith("  ")}
+    wanted = {place: info for place, info in every_field().items() if not place.endswith(".kind")}
+    assert set(lines) == set(wanted)
+    for place, info in wanted.items():
+        assert type_name(info.annotation) in lines[place] and (info.description or "") in lines[place]
+        assert ("required" if info.is_required() else f"default {info.default}") in lines[place]
+    assert type_name(int | None) == "int or none" and "lstm|gru" in lines["core.cell"]
