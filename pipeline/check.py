@@ -42,8 +42,10 @@ def _counts(manifest: Manifest) -> list[str]:
     groups = len({r.group for r in rows if r.group is not None})
     spans, captions = sum(bool(r.spans) for r in rows), sum(bool(r.captions) for r in rows)
     labels = Counter(r.label for r in rows if r.label is not None)
-    lines = [f"{len(rows)} rows under {manifest.root}: " + ", ".join(f"{n} {s}" for s, n in splits.most_common()),
-             f"{len(labels)} classes, {groups} groups, {spans} rows with spans, {captions} with captions"]
+    lines = [
+        f"{len(rows)} rows under {manifest.root}: " + ", ".join(f"{n} {s}" for s, n in splits.most_common()),
+        f"{len(labels)} classes, {groups} groups, {spans} rows with spans, {captions} with captions",
+    ]
     return lines + [f"  {label:<32}{count:>6}" for label, count in sorted(labels.items())]
 
 
@@ -57,7 +59,11 @@ def _broken(manifest: Manifest) -> list[Finding]:
         try:
             probe(path)
         except (MediaError, OSError) as error:
-            findings.append(Finding("unreadable", f"{row.path}: {getattr(error, 'status', 'failed:unreadable')}: {error}", (row.path,)))
+            findings.append(
+                Finding(
+                    "unreadable", f"{row.path}: {getattr(error, 'status', 'failed:unreadable')}: {error}", (row.path,)
+                )
+            )
     return findings
 
 

@@ -45,9 +45,12 @@ def save_model(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the folder; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     description = {
-        "format": FORMAT, "unreel": __version__, "recipe": checkpoint.recipe.model_dump(mode="json"),
+        "format": FORMAT,
+        "unreel": __version__,
+        "recipe": checkpoint.recipe.model_dump(mode="json"),
         "vocabularies": {name: list(v.names) for name, v in checkpoint.vocabularies.items()},
-        "input_size": checkpoint.input_size, "notes": dict(checkpoint.notes),
+        "input_size": checkpoint.input_size,
+        "notes": dict(checkpoint.notes),
     }
     weights = {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.state_dict().items()}
     _replace(folder / WEIGHTS, save(weights))
@@ -60,8 +63,10 @@ def find_model(folder: str | Path) -> Path:
     for place in (folder, folder / "model"):
         if (place / DESCRIPTION).is_file():
             return place
-    raise ModelError(f"'{folder}' is no model: it holds no {DESCRIPTION}. Give the folder of a finished run, or the "
-                     "model folder inside it.")
+    raise ModelError(
+        f"'{folder}' is no model: it holds no {DESCRIPTION}. Give the folder of a finished run, or the "
+        "model folder inside it."
+    )
 
 
 def load_model(folder: str | Path) -> Checkpoint:
@@ -74,8 +79,10 @@ def load_model(folder: str | Path) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"'{folder / DESCRIPTION}' cannot be read: {error}. Copy the model folder again.") from None
     if description.get("format") != FORMAT:
-        raise ModelError(f"'{folder}' has format {description.get('format')!r}; this version reads {FORMAT}. "
-                         "Use the unreel that wrote it, or train again.")
+        raise ModelError(
+            f"'{folder}' has format {description.get('format')!r}; this version reads {FORMAT}. "
+            "Use the unreel that wrote it, or train again."
+        )
     try:
         recipe = validate(Recipe, description.get("recipe"), f"the recipe in '{folder / DESCRIPTION}'")
         vocabularies = _vocabularies(description.get("vocabularies"), recipe)
@@ -94,7 +101,12 @@ def _vocabularies(given: object, recipe: Recipe) -> dict[str, Vocabulary]:
     found = {}
     for head in recipe.heads:
         names = given.get(head)
-        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+        if (
+            not isinstance(names, list)
+            or not names
+            or not all(isinstance(n, str) for n in names)
+            or len(set(names)) < len(names)
+        ):
             raise ValueError(f"vocabularies.{head} is no list of different names")
         found[head] = Vocabulary(tuple(names))
     return found
@@ -115,11 +127,16 @@ def _load_weights(model: Model, path: Path) -> None:
     wanted = model.state_dict()
     wrong = [f"'{k}' is missing" for k in wanted if k not in weights]
     wrong += [f"'{k}' is not part of the recipe" for k in weights if k not in wanted]
-    wrong += [f"'{k}' has shape {tuple(weights[k].shape)}, the recipe wants {tuple(v.shape)}"
-              for k, v in wanted.items() if k in weights and weights[k].shape != v.shape]
+    wrong += [
+        f"'{k}' has shape {tuple(weights[k].shape)}, the recipe wants {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in weights and weights[k].shape != v.shape
+    ]
     if wrong:
-        raise ModelError(f"'{path}' and {DESCRIPTION} disagree: {wrong[0]}"
-                         f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. They must come from one run.")
+        raise ModelError(
+            f"'{path}' and {DESCRIPTION} disagree: {wrong[0]}"
+            f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. They must come from one run."
+        )
     model.load_state_dict(weights)
 
 

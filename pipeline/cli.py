@@ -28,9 +28,13 @@ settings are key=value after the config, such as core.cell=lstm; `unreel config`
 
 def parser() -> argparse.ArgumentParser:
     """Every verb with its arguments."""
-    top = argparse.ArgumentParser(prog="unreel", description="What happens in a folder of videos, and when: a CNN looks, "
-                                  "a recurrent core watches, heads answer.", epilog=EPILOG,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        prog="unreel",
+        description="What happens in a folder of videos, and when: a CNN looks, "
+        "a recurrent core watches, heads answer.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"unreel {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -47,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("paths", nargs="+", metavar="PATH")
     predict.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
     predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="where predictions.* go")
-    predict.add_argument("--format", nargs="+", choices=["jsonl", "csv", "parquet"], default=["jsonl", "csv", "parquet"])
+    predict.add_argument(
+        "--format", nargs="+", choices=["jsonl", "csv", "parquet"], default=["jsonl", "csv", "parquet"]
+    )
     predict.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to list (default 5)")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
 
@@ -58,7 +64,9 @@ def parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="what is wrong with a dataset: leaks, missing and broken files, odd classes")
     check.add_argument("dataset", metavar="MANIFEST|FOLDER")
     check.add_argument("--root", metavar="DIR", help="where the manifest's paths start")
-    check.add_argument("--contents", action="store_true", help="read the files: identical ones across splits, broken ones")
+    check.add_argument(
+        "--contents", action="store_true", help="read the files: identical ones across splits, broken ones"
+    )
     check.add_argument("--alike", action="store_true", help="decode a few frames: videos that look alike across splits")
 
     config = verbs.add_parser("config", help="list every setting, or print a config with its defaults written out")
@@ -81,7 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
-        print(f"unreel: {error.strerror or error}{where}. Check that the disk has room and that the path is yours.", file=sys.stderr)
+        print(
+            f"unreel: {error.strerror or error}{where}. Check that the disk has room and that the path is yours.",
+            file=sys.stderr,
+        )
         return 4
     except Exception as error:
         code = _code_of(error)
@@ -113,7 +124,9 @@ def _train(options: argparse.Namespace) -> int:
     finished = train(config, _say, progress, fresh=options.fresh)
     if int(os.environ.get("RANK", "0")) == 0:
         _show(finished)
-        print(f"\nmodel: {finished.folder / 'model'}\nnext:  unreel predict PATH ... --model {finished.folder} --out DIR")
+        print(
+            f"\nmodel: {finished.folder / 'model'}\nnext:  unreel predict PATH ... --model {finished.folder} --out DIR"
+        )
     return 1 if finished.report["failed"] else 0
 
 
@@ -128,8 +141,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from pipeline.run import predict
 
-    counts = predict(options.paths, options.model, options.out, formats=options.format, top=options.top,
-                     device=options.device, say=_say, on_row=_RowPrinter())
+    counts = predict(
+        options.paths,
+        options.model,
+        options.out,
+        formats=options.format,
+        top=options.top,
+        device=options.device,
+        say=_say,
+        on_row=_RowPrinter(),
+    )
     return 1 if counts["failed"] else 0
 
 
@@ -154,7 +175,12 @@ def _list_config(options: argparse.Namespace) -> int:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "train": _train, "evaluate": _evaluate, "predict": _predict, "extract": _extract, "check": _check, "config": _list_config,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "extract": _extract,
+    "check": _check,
+    "config": _list_config,
 }
 
 
@@ -199,7 +225,11 @@ def _calm_libraries() -> None:
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    for name, value in (("OPENCV_LOG_LEVEL", "ERROR"), ("OPENCV_FFMPEG_LOGLEVEL", "-8"), ("TOKENIZERS_PARALLELISM", "false")):
+    for name, value in (
+        ("OPENCV_LOG_LEVEL", "ERROR"),
+        ("OPENCV_FFMPEG_LOGLEVEL", "-8"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
         os.environ.setdefault(name, value)
     logging.getLogger().setLevel(logging.ERROR)
 
@@ -235,7 +265,11 @@ class _RowPrinter:
 
         speed = done / max(1e-9, self.clock() - self.started)
         left = f"{(total - done) / max(1e-9, speed):.0f} s left" if done < total else "done"
-        print(f"{row['path'][:44]:<44}  {headline(row):<44}  {done}/{total}  {speed:.1f} videos/s  {left}", file=sys.stderr, flush=True)
+        print(
+            f"{row['path'][:44]:<44}  {headline(row):<44}  {done}/{total}  {speed:.1f} videos/s  {left}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -25,16 +25,29 @@ class DataSection(Section):
 
     path: Annotated[str, Field(min_length=1, description="a manifest (.csv, .jsonl) or a folder of class folders")]
     root: Annotated[str | None, Field(description="where the manifest's paths start; its own folder by default")] = None
-    split: Annotated[Literal["manifest", "group", "folds", "random", "random_ignoring_groups", "none"], Field(description="where the test part comes from; none trains on all rows")] = "manifest"
+    split: Annotated[
+        Literal["manifest", "group", "folds", "random", "random_ignoring_groups", "none"],
+        Field(description="where the test part comes from; none trains on all rows"),
+    ] = "manifest"
     test: Annotated[Fraction, Field(description="share of the test part for group and random splits")] = 0.25
     folds: Annotated[int, Field(ge=2)] = 4
     fold: Annotated[int, Field(ge=0)] = 0
-    validation: Annotated[Fraction, Field(description="share of the training groups that chooses the best epoch; 0 keeps the last")] = 0.15
-    window: Annotated[Positive | None, Field(description="training sees at most so many looks of a video at a time")] = 64
-    read: Annotated[Literal["auto", "features", "pixels"], Field(description="auto: stored features where the CNN is frozen, else pixels")] = "auto"
+    validation: Annotated[
+        Fraction, Field(description="share of the training groups that chooses the best epoch; 0 keeps the last")
+    ] = 0.15
+    window: Annotated[
+        Positive | None, Field(description="training sees at most so many looks of a video at a time")
+    ] = 64
+    read: Annotated[
+        Literal["auto", "features", "pixels"],
+        Field(description="auto: stored features where the CNN is frozen, else pixels"),
+    ] = "auto"
     features: Annotated[str, Field(description="the feature store's folder")] = "runs/features"
     workers: Annotated[int, Field(ge=0, description="processes that load samples")] = 0
-    failed: Annotated[Literal["skip", "stop"], Field(description="what a video that cannot be read does to training; skipped ones are named")] = "skip"
+    failed: Annotated[
+        Literal["skip", "stop"],
+        Field(description="what a video that cannot be read does to training; skipped ones are named"),
+    ] = "skip"
 
 
 class AugmentSection(Section):
@@ -42,7 +55,9 @@ class AugmentSection(Section):
 
     crop: Annotated[float, Field(gt=0, le=1, description="smallest side of a random crop, as a share; 1 is off")] = 0.85
     flip: Annotated[bool, Field(description="mirror half of the clips; wrong where left and right matter")] = False
-    colour: Annotated[float, Field(ge=0, le=1, description="strength of brightness, contrast and saturation changes")] = 0.2
+    colour: Annotated[
+        float, Field(ge=0, le=1, description="strength of brightness, contrast and saturation changes")
+    ] = 0.2
 
     def build(self) -> ClipAugment:
         """The clip-consistent augmentation."""
@@ -57,10 +72,16 @@ class TrainingSection(Section):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     backbone_lr: Annotated[float, Field(gt=0, description="factor on lr for the CNN's own weights")] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[Fraction, Field(description="share of all steps in which lr rises; a cosine to zero follows")] = 0.1
+    warmup: Annotated[Fraction, Field(description="share of all steps in which lr rises; a cosine to zero follows")] = (
+        0.1
+    )
     clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
-    precision: Annotated[Literal["auto", "float32", "bf16"], Field(description="auto: bf16 on a GPU that has it")] = "auto"
-    patience: Annotated[Positive | None, Field(description="epochs without a better validation score before it stops")] = None
+    precision: Annotated[Literal["auto", "float32", "bf16"], Field(description="auto: bf16 on a GPU that has it")] = (
+        "auto"
+    )
+    patience: Annotated[
+        Positive | None, Field(description="epochs without a better validation score before it stops")
+    ] = None
     save_every: Annotated[int, Field(gt=0, description="steps between states to resume from")] = 200
     log_every: Annotated[int, Field(gt=0, description="steps between rows of metrics.jsonl")] = 10
     threads: Annotated[int, Field(ge=0, description="CPU threads; 0: one where the CNN is frozen, else all")] = 0
@@ -76,7 +97,9 @@ class TrainingSection(Section):
 class TrackingSection(Section):
     """Weights & Biases beside metrics.jsonl, which is always written."""
 
-    wandb: Annotated[Literal["auto", "online", "offline", "off"], Field(description="auto: online when logged in, else offline")] = "auto"
+    wandb: Annotated[
+        Literal["auto", "online", "offline", "off"], Field(description="auto: online when logged in, else offline")
+    ] = "auto"
     project: Annotated[str, Field(min_length=1)] = "unreel"
     name: str | None = None
     tags: tuple[str, ...] = ()
@@ -92,7 +115,9 @@ class EvaluationSection(Section):
 
     baselines: Annotated[bool, Field(description="train mean-pool baselines on the same features")] = True
     orders: Annotated[bool, Field(description="also test with the steps reversed and shuffled")] = True
-    pairs: Annotated[tuple[tuple[str, str], ...], Field(description="classes to tell apart two by two, [[a, b], ...]")] = ()
+    pairs: Annotated[
+        tuple[tuple[str, str], ...], Field(description="classes to tell apart two by two, [[a, b], ...]")
+    ] = ()
 
 
 class Config(Recipe):
@@ -150,8 +175,13 @@ def _parse(text: str) -> Any:
     for token in yaml.scan(text):
         if isinstance(token, yaml.AliasToken):
             raise ValueError("it uses an alias (*name); write the values out")
-        opens = isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken | yaml.BlockSequenceStartToken
-                           | yaml.BlockMappingStartToken)
+        opens = isinstance(
+            token,
+            yaml.FlowSequenceStartToken
+            | yaml.FlowMappingStartToken
+            | yaml.BlockSequenceStartToken
+            | yaml.BlockMappingStartToken,
+        )
         closes = isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken | yaml.BlockEndToken)
         depth += opens - closes
         if depth > 20:
@@ -168,7 +198,9 @@ class _OnceLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands there twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"'{key.value}' stands there twice", key.start_mark
+                    )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -182,7 +214,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = _parse(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"'{path}' is no YAML for us: {' '.join(str(error).split())}. Correct it at that place.") from None
+        raise ConfigError(
+            f"'{path}' is no YAML for us: {' '.join(str(error).split())}. Correct it at that place."
+        ) from None
     if not isinstance(values, dict):
         raise ConfigError(f"'{path}' holds {type(values).__name__}, not settings. Begin with lines such as `data:`.")
     return values
@@ -202,8 +236,10 @@ def _override(values: dict[str, Any], override: str) -> None:
     for depth, part in enumerate(parents):
         inner = place.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"'{override}': {'.'.join(parents[: depth + 1])} is {inner!r}, so it has nothing inside. "
-                              "Name a setting of a section.")
+            raise ConfigError(
+                f"'{override}': {'.'.join(parents[: depth + 1])} is {inner!r}, so it has nothing inside. "
+                "Name a setting of a section."
+            )
         place[part] = place = dict(inner)
     place[last] = value
 
@@ -221,11 +257,17 @@ def _describe(section: type[Section], prefix: str) -> list[str]:
             key = f"{prefix}{name}." if "dict" not in str(info.annotation) else f"{prefix}{name}.NAME."
             for one in inner:
                 kind = one.model_fields.get("kind")
-                lines.append(f"\n{key[:-1]}" + (f" (kind: {kind.default})" if kind else "") + f": {(one.__doc__ or '').splitlines()[0]}")
+                lines.append(
+                    f"\n{key[:-1]}"
+                    + (f" (kind: {kind.default})" if kind else "")
+                    + f": {(one.__doc__ or '').splitlines()[0]}"
+                )
                 lines += _describe(one, key)
             continue
         if name == "kind":
             continue
         default = "required" if info.is_required() else f"default {info.default}"
-        lines.append(f"  {prefix + name:<32} {type_name(info.annotation):<44} {default:<24} {info.description or ''}".rstrip())
+        lines.append(
+            f"  {prefix + name:<32} {type_name(info.annotation):<44} {default:<24} {info.description or ''}".rstrip()
+        )
     return lines

@@ -40,8 +40,9 @@ class Padded:
     def zeroed(self) -> Padded:
         """The same with zeros in the padding, whatever stood there (NaN too)."""
         mask = self.mask.reshape(*self.data.shape[:2], *[1] * (self.data.ndim - 2))
-        return Padded(torch.where(mask, self.data, torch.zeros((), dtype=self.data.dtype, device=self.data.device)),
-                      self.lengths)
+        return Padded(
+            torch.where(mask, self.data, torch.zeros((), dtype=self.data.dtype, device=self.data.device)), self.lengths
+        )
 
     def to(self, device: torch.device | str) -> Padded:
         """The same with its data on `device`."""

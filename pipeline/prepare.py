@@ -56,8 +56,10 @@ def prepare(config: Config, place: Runtime, say: Say, on_video: OnVideo = lambda
             say(f"  skipped {video}: {status}: {sentence}")
         return _usable(config, manifest, pixels, failed)
     if config.encoder.train_blocks:
-        raise ConfigError(f"data.read = features, but encoder.train_blocks = {config.encoder.train_blocks} changes the CNN. "
-                          "Use data.read: auto, or freeze the CNN with encoder.train_blocks: 0.")
+        raise ConfigError(
+            f"data.read = features, but encoder.train_blocks = {config.encoder.train_blocks} changes the CNN. "
+            "Use data.read: auto, or freeze the CNN with encoder.train_blocks: 0."
+        )
     store, failed = fill_store(config, manifest, place, say, on_video)
     return _usable(config, manifest, StoredFeatures(manifest.root, store), failed)
 
@@ -66,7 +68,9 @@ def _usable(config: Config, manifest: Manifest, source: Source, failed: dict[str
     """The rows whose videos can be read, if the config goes on without the others."""
     if failed and config.data.failed == "stop":
         name, (status, sentence) = next(iter(failed.items()))
-        raise ConfigError(f"{len(failed)} videos cannot be read, and data.failed = stop. The first: {name}: {status}: {sentence}")
+        raise ConfigError(
+            f"{len(failed)} videos cannot be read, and data.failed = stop. The first: {name}: {status}: {sentence}"
+        )
     rows = tuple(r for r in manifest.rows if str(manifest.path_of(r)) not in failed)
     return Prepared(Manifest(rows, manifest.root), source, failed)
 
@@ -88,12 +92,15 @@ def read_rows(config: Config, say: Say) -> Manifest:
     if path.is_dir():
         return Manifest(tuple(read_class_folders(path, say)), Path(config.data.root or path))
     if not path.exists():
-        raise ConfigError(f"data.path = '{path}' does not exist. Give a manifest (.csv or .jsonl) or a folder of class folders.")
+        raise ConfigError(
+            f"data.path = '{path}' does not exist. Give a manifest (.csv or .jsonl) or a folder of class folders."
+        )
     return read_manifest(path, config.data.root)
 
 
-def fill_store(config: Config, manifest: Manifest, place: Runtime, say: Say,
-               on_video: OnVideo) -> tuple[FeatureStore, dict[str, tuple[str, str]]]:
+def fill_store(
+    config: Config, manifest: Manifest, place: Runtime, say: Say, on_video: OnVideo
+) -> tuple[FeatureStore, dict[str, tuple[str, str]]]:
     """Look at every row's video once; the first rank does it, the others wait and find the store filled."""
     section, recipe = config.encoder, config.recipe
     assert isinstance(section, FramesSection)
@@ -102,12 +109,22 @@ def fill_store(config: Config, manifest: Manifest, place: Runtime, say: Say,
     videos = [manifest.path_of(r) for r in manifest.rows]
 
     def fill() -> Extraction:
-        return extract(videos, store, lambda: recipe.build_look(place.device, backbone), clock=config.clock.build(),
-                       transform=section.transform(), backend=section.decoder, on_video=on_video)
+        return extract(
+            videos,
+            store,
+            lambda: recipe.build_look(place.device, backbone),
+            clock=config.clock.build(),
+            transform=section.transform(),
+            backend=section.decoder,
+            on_video=on_video,
+        )
+
     found = fill() if place.is_first else Extraction()
     place.wait()
     found = found if place.is_first else fill()
-    say(f"features: {found.made} videos looked at ({found.looks:,} looks), {found.kept} were there, {len(found.failed)} failed")
+    say(
+        f"features: {found.made} videos looked at ({found.looks:,} looks), {found.kept} were there, {len(found.failed)} failed"
+    )
     for video, (status, sentence) in found.failed.items():
         say(f"  skipped {video}: {status}: {sentence}")
     return store, found.failed
@@ -123,15 +140,23 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
         say(f"{len(manifest.rows) - len(labelled)} rows have no label and are left out")
     if data.split == "none":
         labelled = [replace(r, split="train") for r in labelled]
-    rows = apply_split(labelled, "manifest" if data.split == "none" else data.split, fraction_test=data.test,
-                       fraction_validation=data.validation, folds=data.folds, fold=data.fold,
-                       seed=0 if data.split == "folds" else seed)
+    rows = apply_split(
+        labelled,
+        "manifest" if data.split == "none" else data.split,
+        fraction_test=data.test,
+        fraction_validation=data.validation,
+        folds=data.folds,
+        fold=data.fold,
+        seed=0 if data.split == "folds" else seed,
+    )
     if not data.validation:  # nothing is held out to choose an epoch, so those rows learn
         rows = tuple(replace(r, split="train") if r.split == "val" else r for r in rows)
     split = Manifest(tuple(r for r in rows if r.split is not None), manifest.root)
     counts = Counter(r.split for r in split.rows)
-    say(f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(split.labels)} classes; "
-        f"split: {describe_split(config)}")
+    say(
+        f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(split.labels)} classes; "
+        f"split: {describe_split(config)}"
+    )
     for finding in check_leaks(split):
         if finding.kind in ("group", "missing_class"):
             say(f"  note: {finding.message}")
@@ -140,7 +165,11 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
 
 def describe_split(config: Config) -> str:
     """The split in a few words, for tables."""
-    return f"fold {config.data.fold} of {config.data.folds} by group" if config.data.split == "folds" else config.data.split
+    return (
+        f"fold {config.data.fold} of {config.data.folds} by group"
+        if config.data.split == "folds"
+        else config.data.split
+    )
 
 
 def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -155,19 +184,27 @@ def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
     has_groups = any(r.group is not None for r in rows)
     has_splits = any(r.split == "test" for r in rows)
     split = "manifest" if has_splits else "group" if has_groups else "random"
-    why = {"manifest": "the manifest has a test part",
-           "group": "groups are known, so whole groups are held out",
-           "random": "no groups are known, so videos are held out at random: if one person or scene is in several of them, "
-                     "the score is too good (give a manifest with groups to mend that)"}
+    why = {
+        "manifest": "the manifest has a test part",
+        "group": "groups are known, so whole groups are held out",
+        "random": "no groups are known, so videos are held out at random: if one person or scene is in several of them, "
+        "the score is too good (give a manifest with groups to mend that)",
+    }
     # the fewer the videos, the more often each is seen; a validation part only where it would not starve training
     epochs = max(10, min(60, round(3000 / max(1, len(rows)))))
     validation = 0.15 if len(rows) >= 400 else 0.0
-    chosen = [f"{path}: {len(rows)} videos in {len(labels)} classes",
-              f"  data.split={split}: {why[split]}",
-              f"  training.epochs={epochs}: about 3,000 looks at a video in all, 10 to 60 epochs",
-              f"  data.validation={validation}: " + ("the best epoch is kept" if validation else "too few videos to hold some out; the last epoch is kept")]
-    base: dict[str, Any] = {"data": {"path": str(path), "split": split, "validation": validation},
-                            "training": {"epochs": epochs}, "run": f"runs/{name}"}
+    chosen = [
+        f"{path}: {len(rows)} videos in {len(labels)} classes",
+        f"  data.split={split}: {why[split]}",
+        f"  training.epochs={epochs}: about 3,000 looks at a video in all, 10 to 60 epochs",
+        f"  data.validation={validation}: "
+        + ("the best epoch is kept" if validation else "too few videos to hold some out; the last epoch is kept"),
+    ]
+    base: dict[str, Any] = {
+        "data": {"path": str(path), "split": split, "validation": validation},
+        "training": {"epochs": epochs},
+        "run": f"runs/{name}",
+    }
     seconds = _median_seconds(path if path.is_dir() else path.parent, rows)
     if seconds is not None:
         rate = min(8.0, max(1.0, float(round(16 / seconds))))

@@ -47,7 +47,9 @@ class FramesSection(Section):
     kind: Literal["frames"] = "frames"
     decoder: Annotated[Backend, Field(description="who reads the files; pyav is right on every file we know")] = "pyav"
     size: Annotated[int, Field(ge=32, le=1024, description="pixels a side that the CNN sees")] = 224
-    fit: Annotated[Literal["letterbox", "squash", "crop"], Field(description="how a frame becomes a square")] = "letterbox"
+    fit: Annotated[Literal["letterbox", "squash", "crop"], Field(description="how a frame becomes a square")] = (
+        "letterbox"
+    )
     backbone: Annotated[str, Field(description="any timm model")] = BUNDLED
     weights: Annotated[str, Field(description="imagenet (bundled), timm (downloads), none, or a file")] = "imagenet"
     grid: Annotated[int, Field(ge=1, le=7, description="cells a side of the pooled map; 1 is the mean")] = 2
@@ -63,13 +65,16 @@ class FramesSection(Section):
 
     def build_backbone(self) -> Backbone:
         """The CNN with its weights."""
-        return Backbone(name=self.backbone, weights=self.weights, size=self.size, grid=self.grid,
-                        train_blocks=self.train_blocks)
+        return Backbone(
+            name=self.backbone, weights=self.weights, size=self.size, grid=self.grid, train_blocks=self.train_blocks
+        )
 
     def build(self, input_size: int | None) -> FramesEncoder:
         """Backbone and adapter."""
         backbone = self.build_backbone()
-        adapter = Adapter(input_size=backbone.output_size, project=self.project, normalise=self.normalise, dropout=self.dropout)
+        adapter = Adapter(
+            input_size=backbone.output_size, project=self.project, normalise=self.normalise, dropout=self.dropout
+        )
         return FramesEncoder(backbone=backbone, adapter=adapter)
 
 
@@ -91,7 +96,10 @@ class SeriesSection(Section):
 class CoreSection(Section):
     """The recurrent core, or the mean as the baseline that is blind to order."""
 
-    cell: Annotated[Literal["rnn_tanh", "rnn_relu", "lstm", "gru", "mean"], Field(description="`mean` with layers 0 is mean-pooling, with 1 an MLP on it")] = "gru"
+    cell: Annotated[
+        Literal["rnn_tanh", "rnn_relu", "lstm", "gru", "mean"],
+        Field(description="`mean` with layers 0 is mean-pooling, with 1 an MLP on it"),
+    ] = "gru"
     hidden: Positive = 128
     layers: Annotated[int, Field(ge=0, le=16)] = 1
     bidirectional: bool = False
@@ -104,16 +112,25 @@ class CoreSection(Section):
         if self.cell != "mean" and self.layers == 0:
             raise ValueError(f"cell {self.cell} needs layers of 1 or more; only cell mean may have 0")
         if self.cell == "mean" and (self.bidirectional or self.residual or self.recurrent_dropout):
-            raise ValueError("cell mean has neither directions, residual connections nor recurrent dropout; leave them out")
+            raise ValueError(
+                "cell mean has neither directions, residual connections nor recurrent dropout; leave them out"
+            )
         return self
 
     def build(self, input_size: int) -> Core | MeanCore:
         """The core for inputs of this width."""
         if self.cell == "mean":
             return MeanCore(input_size=input_size, hidden=self.hidden, layers=self.layers, dropout=self.input_dropout)
-        return Core(cell=self.cell, input_size=input_size, hidden=self.hidden, layers=self.layers,
-                    bidirectional=self.bidirectional, residual=self.residual, input_dropout=self.input_dropout,
-                    recurrent_dropout=self.recurrent_dropout)
+        return Core(
+            cell=self.cell,
+            input_size=input_size,
+            hidden=self.hidden,
+            layers=self.layers,
+            bidirectional=self.bidirectional,
+            residual=self.residual,
+            input_dropout=self.input_dropout,
+            recurrent_dropout=self.recurrent_dropout,
+        )
 
 
 class ClassifySection(Section):
@@ -123,7 +140,9 @@ class ClassifySection(Section):
     pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
     dropout: Fraction = 0.5
     label_smoothing: Fraction = 0.1
-    class_weights: Annotated[Literal["none", "balanced"], Field(description="balanced: rare classes count more")] = "none"
+    class_weights: Annotated[Literal["none", "balanced"], Field(description="balanced: rare classes count more")] = (
+        "none"
+    )
     step_loss: Annotated[float, Field(ge=0, le=1, description="share of the steps' own cross-entropy")] = 0.0
 
     def names(self, labels: Sequence[str]) -> Vocabulary:
@@ -136,8 +155,16 @@ class ClassifySection(Section):
         if self.class_weights == "balanced" and counts is not None:
             total = sum(counts.values())
             weights = [total / (len(vocabulary) * max(1, counts.get(label, 0))) for label in vocabulary.names]
-        return Classify(name=name, input_size=input_size, vocabulary=vocabulary, pool=self.pool, dropout=self.dropout,
-                        label_smoothing=self.label_smoothing, class_weights=weights, step_loss=self.step_loss)
+        return Classify(
+            name=name,
+            input_size=input_size,
+            vocabulary=vocabulary,
+            pool=self.pool,
+            dropout=self.dropout,
+            label_smoothing=self.label_smoothing,
+            class_weights=weights,
+            step_loss=self.step_loss,
+        )
 
 
 ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
@@ -161,8 +188,10 @@ class Recipe(Section):
     def _names_are_columns(cls, heads: dict[str, Any]) -> dict[str, Any]:
         for name in heads:
             if not name.isidentifier() or name in ROW_COLUMNS or hasattr(nn.ModuleDict, name):
-                raise ValueError(f"a head cannot be called '{name}': it names columns and parameters. Use letters, digits and _, "
-                                 f"but none of {', '.join(ROW_COLUMNS)}, nor a word of Python's dictionaries")
+                raise ValueError(
+                    f"a head cannot be called '{name}': it names columns and parameters. Use letters, digits and _, "
+                    f"but none of {', '.join(ROW_COLUMNS)}, nor a word of Python's dictionaries"
+                )
         return heads
 
     @model_validator(mode="before")
@@ -172,12 +201,20 @@ class Recipe(Section):
             return {**values, "encoder": {"kind": "frames", **values["encoder"]}}
         return values
 
-    def build(self, vocabularies: Mapping[str, Vocabulary], *, input_size: int | None = None,
-              counts: Mapping[str, int] | None = None) -> Model:
+    def build(
+        self,
+        vocabularies: Mapping[str, Vocabulary],
+        *,
+        input_size: int | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> Model:
         """The model. vocabularies: one a head. input_size: the width of series. counts: of the training labels."""
         encoder: Encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
-        heads = {name: section.build(name, core.output_size, vocabularies[name], counts) for name, section in self.heads.items()}
+        heads = {
+            name: section.build(name, core.output_size, vocabularies[name], counts)
+            for name, section in self.heads.items()
+        }
         return Model(encoder, core, heads)
 
     def build_look(self, device: torch.device, backbone: Backbone) -> Look:
@@ -189,9 +226,16 @@ class Recipe(Section):
         """What stored features depend on besides the video."""
         section = self.encoder
         assert isinstance(section, FramesSection), "only frames are looked at"
-        return {"backbone": backbone.fingerprint(), "runtime": runtime_name(section.runtime, device), "size": section.size,
-                "fit": section.fit, "rate": self.clock.rate, "decoder": section.decoder,
-                "decoder_version": _version(section.decoder), "dtype": "float16"}
+        return {
+            "backbone": backbone.fingerprint(),
+            "runtime": runtime_name(section.runtime, device),
+            "size": section.size,
+            "fit": section.fit,
+            "rate": self.clock.rate,
+            "decoder": section.decoder,
+            "decoder_version": _version(section.decoder),
+            "dtype": "float16",
+        }
 
 
 def _version(decoder: Backend) -> str:

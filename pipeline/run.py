@@ -39,7 +39,10 @@ OnRow = Callable[[dict[str, Any], int, int], None]
 
 BASELINES: dict[str, dict[str, dict[str, Any]]] = {
     "mean-pool linear": {"encoder": {"project": 0}, "core": {"cell": "mean", "layers": 0}},
-    "mean-pool MLP": {"encoder": {"project": 0}, "core": {"cell": "mean", "layers": 1, "hidden": 256, "input_dropout": 0.5}},
+    "mean-pool MLP": {
+        "encoder": {"project": 0},
+        "core": {"cell": "mean", "layers": 1, "hidden": 256, "input_dropout": 0.5},
+    },
 }
 """Blind to order, on the same road: what a recurrent core has to beat. Their heads read the last (the whole) mean."""
 
@@ -63,8 +66,17 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
         prepared = prepare(config, place, loud, on_video)
         resumed = saved_step(folder)
         tracking = config.tracking
-        with Track(folder, config.model_dump(mode="json"), mode=tracking.wandb, project=tracking.project, name=tracking.name,
-                   tags=tracking.tags, from_step=resumed, say=loud, is_active=place.is_first) as track:
+        with Track(
+            folder,
+            config.model_dump(mode="json"),
+            mode=tracking.wandb,
+            project=tracking.project,
+            name=tracking.name,
+            tags=tracking.tags,
+            from_step=resumed,
+            say=loud,
+            is_active=place.is_first,
+        ) as track:
             checkpoint, now = _learn(config, prepared, place, folder, track, loud)
             rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
             for row in rows:
@@ -80,7 +92,9 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
         return Finished(folder, report)
 
 
-def evaluate(folder: Path, overrides: Sequence[str], say: Say, on_video: OnVideo = lambda done, total: None) -> Finished:
+def evaluate(
+    folder: Path, overrides: Sequence[str], say: Say, on_video: OnVideo = lambda done, total: None
+) -> Finished:
     """Measure a run's model again, on its own test part or (by overrides) on other data. Writes evaluation/report.json."""
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"'{folder}' is no run: it holds no config.yaml. Give the folder that `unreel train` made.")
@@ -90,7 +104,9 @@ def evaluate(folder: Path, overrides: Sequence[str], say: Say, on_video: OnVideo
         prepared = prepare(config, place, say, on_video)
         rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
         if not rows:
-            raise ConfigError(f"The split '{config.data.split}' leaves no test rows. Use data.split=group, folds or manifest.")
+            raise ConfigError(
+                f"The split '{config.data.split}' leaves no test rows. Use data.split=group, folds or manifest."
+            )
         out = folder / "evaluation"
         out.mkdir(exist_ok=True)
         report = _report(config, prepared, checkpoint, rows)
@@ -98,8 +114,17 @@ def evaluate(folder: Path, overrides: Sequence[str], say: Say, on_video: OnVideo
         return Finished(out, report)
 
 
-def predict(paths: Sequence[str], model: Path, out: Path, *, formats: Sequence[Format], top: int, device: str, say: Say,
-            on_row: OnRow) -> Counter[str]:
+def predict(
+    paths: Sequence[str],
+    model: Path,
+    out: Path,
+    *,
+    formats: Sequence[Format],
+    top: int,
+    device: str,
+    say: Say,
+    on_row: OnRow,
+) -> Counter[str]:
     """Answer for every input, in order; one file a format in `out`. Returns how many were ok, partial and failed."""
     checkpoint = load_model(model)
     found = find_videos(paths)
@@ -114,8 +139,10 @@ def predict(paths: Sequence[str], model: Path, out: Path, *, formats: Sequence[F
             counts[row["status"].partition(":")[0]] += 1
             on_row(row, done, len(found))
         files = [str(writer.close()) for writer in writers]
-    say(f"{counts.total()} inputs: {counts['ok']} ok, {counts['partial']} partial, {counts['failed']} failed; written to "
-        f"{', '.join(files)}")
+    say(
+        f"{counts.total()} inputs: {counts['ok']} ok, {counts['partial']} partial, {counts['failed']} failed; written to "
+        f"{', '.join(files)}"
+    )
     return counts
 
 
@@ -129,7 +156,9 @@ def extract_features(config: Config, say: Say, on_video: OnVideo) -> int:
     return len(failed)
 
 
-def measure(config: Config, prepared: Prepared, checkpoint: Checkpoint, place: Runtime, *, name: str) -> list[dict[str, Any]]:
+def measure(
+    config: Config, prepared: Prepared, checkpoint: Checkpoint, place: Runtime, *, name: str
+) -> list[dict[str, Any]]:
     """Rows of the table: the test part as it is and, by config, with the steps reversed and shuffled."""
     orders: tuple[Order, ...] = ("forward", "reversed", "shuffled") if config.evaluation.orders else ("forward",)
     if not prepared.rows("test"):
@@ -137,21 +166,29 @@ def measure(config: Config, prepared: Prepared, checkpoint: Checkpoint, place: R
     rows = []
     for order in orders:
         dataset = _dataset(config, prepared, checkpoint.model, "test", order=order)
-        judged = judge(checkpoint.model.to(place.device), dataset, batch_size=config.training.batch_size, device=place.device)
+        judged = judge(
+            checkpoint.model.to(place.device), dataset, batch_size=config.training.batch_size, device=place.device
+        )
         for head, found in judged.metrics().items():
             known = checkpoint.vocabularies[head]
             pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
-            paired = {"paired_accuracy": paired_accuracy(judged.scores[head], judged.labels[head], pairs)} if pairs else {}
+            paired = (
+                {"paired_accuracy": paired_accuracy(judged.scores[head], judged.labels[head], pairs)} if pairs else {}
+            )
             rows.append({"model": name, "order": order, "head": head, **paired, **found})
     return rows
 
 
-def _learn(config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say) -> tuple[Checkpoint, Progress]:
+def _learn(
+    config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say
+) -> tuple[Checkpoint, Progress]:
     """Build one model, train it in a folder, save it."""
     labels = [r.label for r in prepared.rows("train") if r.label is not None]
     if not labels:
-        raise ConfigError(f"No row of '{config.data.path}' is left to train on: {len(prepared.failed)} videos failed, and the split "
-                          f"is '{config.data.split}'. Mend the videos, or choose a split that has training rows.")
+        raise ConfigError(
+            f"No row of '{config.data.path}' is left to train on: {len(prepared.failed)} videos failed, and the split "
+            f"is '{config.data.split}'. Mend the videos, or choose a split that has training rows."
+        )
     vocabularies = {name: head.names(labels) for name, head in config.heads.items()}
     seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
     model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=Counter(labels))
@@ -160,9 +197,16 @@ def _learn(config: Config, prepared: Prepared, place: Runtime, folder: Path, tra
     _fit_statistics(model, learns)
     if (step := saved_step(folder)) is not None:
         say(f"going on from step {step}")
-    now = fit(model.to(place.device), learns, chooses, config.training.build(config.data.workers), place, track, folder, say)
-    notes = {"steps": now.step, "epochs": now.epoch, "best_epoch": now.best_epoch + 1 if chooses else None,
-             "seed": config.training.seed, "data": prepared.manifest.fingerprint}
+    now = fit(
+        model.to(place.device), learns, chooses, config.training.build(config.data.workers), place, track, folder, say
+    )
+    notes = {
+        "steps": now.step,
+        "epochs": now.epoch,
+        "best_epoch": now.best_epoch + 1 if chooses else None,
+        "seed": config.training.seed,
+        "data": prepared.manifest.fingerprint,
+    }
     checkpoint = Checkpoint(model.eval(), config.recipe, vocabularies, prepared.input_size, notes)
     if place.is_first:
         save_model(folder / "model", checkpoint)
@@ -183,20 +227,36 @@ def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path,
         other = load_config(None, base=values)
         where = folder / "baselines" / name.replace(" ", "_")
         where.mkdir(parents=True, exist_ok=True)
-        with Track(where, {}, mode="off", project="-", name=None, tags=(), from_step=saved_step(where), say=say,
-                   is_active=place.is_first) as track:
+        with Track(
+            where,
+            {},
+            mode="off",
+            project="-",
+            name=None,
+            tags=(),
+            from_step=saved_step(where),
+            say=say,
+            is_active=place.is_first,
+        ) as track:
             checkpoint, _ = _learn(other, prepared, place, where, track, lambda text: None)
         rows += [r for r in measure(other, prepared, checkpoint, place, name=name) if r["order"] == "forward"]
     return rows
 
 
-def _dataset(config: Config, prepared: Prepared, model: Model, split: str, *, is_training: bool = False,
-             order: Order = "forward") -> RowDataset:
+def _dataset(
+    config: Config, prepared: Prepared, model: Model, split: str, *, is_training: bool = False, order: Order = "forward"
+) -> RowDataset:
     targets = {name: model.head(name).target for name in model.heads}
     learns_pixels = config.encoder.kind == "frames" and config.encoder.train_blocks > 0
-    return RowDataset(prepared.rows(split), prepared.source, targets, seed=config.training.seed, order=order,
-                      window=config.data.window if is_training else None,
-                      augment=config.training.augment.build() if is_training and learns_pixels else None)
+    return RowDataset(
+        prepared.rows(split),
+        prepared.source,
+        targets,
+        seed=config.training.seed,
+        order=order,
+        window=config.data.window if is_training else None,
+        augment=config.training.augment.build() if is_training and learns_pixels else None,
+    )
 
 
 def _fit_statistics(model: Model, learns: RowDataset) -> None:
@@ -212,10 +272,16 @@ def _fit_statistics(model: Model, learns: RowDataset) -> None:
 
 def _report(config: Config, prepared: Prepared, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
     counts = Counter(r.split for r in prepared.manifest.rows)
-    return {"rows": rows, "classes": {head: list(v.names) for head, v in checkpoint.vocabularies.items()},
-            "split": describe_split(config), "counts": dict(counts), "seed": config.training.seed,
-            "failed": {video: list(why) for video, why in prepared.failed.items()},
-            "data": config.data.path, "model": checkpoint.notes}
+    return {
+        "rows": rows,
+        "classes": {head: list(v.names) for head, v in checkpoint.vocabularies.items()},
+        "split": describe_split(config),
+        "counts": dict(counts),
+        "seed": config.training.seed,
+        "failed": {video: list(why) for video, why in prepared.failed.items()},
+        "data": config.data.path,
+        "model": checkpoint.notes,
+    }
 
 
 def _part(row: dict[str, Any]) -> str:
@@ -250,10 +316,14 @@ def _open_folder(config: Config, place: Runtime, fresh: bool) -> Path:
         _clear(folder)
     elif kept.is_file():
         if (folder / "report.json").is_file():
-            raise ConfigError(f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh.")
+            raise ConfigError(
+                f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh."
+            )
         if kept.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"'{folder}' holds an unfinished run of another config ({kept}). Choose another folder with "
-                              "run=DIR, go on with the same config, or start over with --fresh.")
+            raise ConfigError(
+                f"'{folder}' holds an unfinished run of another config ({kept}). Choose another folder with "
+                "run=DIR, go on with the same config, or start over with --fresh."
+            )
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".config.yaml.{os.getpid()}"
     partial.write_text(text, encoding="utf-8")

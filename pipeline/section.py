@@ -79,12 +79,18 @@ def type_name(annotation: Any) -> str:
         return " or ".join("none" if a is type(None) else type_name(a) for a in typing.get_args(annotation))
     if typing.get_origin(annotation) is tuple:
         return "list"
-    return {"str": "text", "bool": "true|false"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+    return {"str": "text", "bool": "true|false"}.get(
+        getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
+    )
 
 
 def sections_in(annotation: Any) -> list[type[Section]]:
     """The sections that a field's type mentions."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, Section):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, Section)
+    ):
         return [annotation]
     return [s for inner in typing.get_args(annotation) for s in sections_in(inner)]
 
@@ -101,7 +107,9 @@ def _walk(annotation: Any, location: tuple[Any, ...]) -> tuple[list[str], list[t
     if typing.get_origin(annotation) is dict:  # any key: the name of a head
         names, found = _walk(typing.get_args(annotation)[1], rest)
         return [str(part), *names], found
-    tagged = [s for s in choices if "kind" in s.model_fields and part in typing.get_args(s.model_fields["kind"].annotation)]
+    tagged = [
+        s for s in choices if "kind" in s.model_fields and part in typing.get_args(s.model_fields["kind"].annotation)
+    ]
     if len(choices) > 1 and tagged:
         return _walk(tagged[0], rest)
     if len(choices) == 1 and part in choices[0].model_fields:

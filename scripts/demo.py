@@ -54,7 +54,9 @@ def compare(folder: Path) -> None:
     print(f"\n{'video':<32}{'status':<28}{'answer':<20}{'score':>6}   truth")
     for row in answers:
         score = f"{float(row['action_score']):.2f}" if row["action_score"] else ""
-        print(f"{row['path']:<32}{row['status']:<28}{row['action_label']:<20}{score:>6}   {truth.get(row['path'], '-')}")
+        print(
+            f"{row['path']:<32}{row['status']:<28}{row['action_label']:<20}{score:>6}   {truth.get(row['path'], '-')}"
+        )
     answered = [r for r in answers if r["path"] in truth]
     right = sum(r["action_label"] == truth[r["path"]] for r in answered)
     print(f"{right} of {len(answered)} right; {len(answers) - len(answered)} broken files named, none lost")
@@ -63,15 +65,23 @@ def compare(folder: Path) -> None:
 def main() -> None:
     """The demo."""
     started = time.monotonic()
-    step("1. Draw a data set: stick figures, 14 actions in pairs that differ only in their order",
-         f"python datasets/puppets/prepare.py --size small --out {PLACE}/puppets",
-         [sys.executable, "datasets/puppets/prepare.py", "--size", "small", "--out", f"{PLACE}/puppets"])
-    step("2. Look at every video once, train a GRU, measure it on actors it never saw, beside mean-pooling",
-         "unreel train configs/puppets/action.yaml", [*UNREEL, "train", "configs/puppets/action.yaml", f"run={PLACE}/run", "--fresh"])
+    step(
+        "1. Draw a data set: stick figures, 14 actions in pairs that differ only in their order",
+        f"python datasets/puppets/prepare.py --size small --out {PLACE}/puppets",
+        [sys.executable, "datasets/puppets/prepare.py", "--size", "small", "--out", f"{PLACE}/puppets"],
+    )
+    step(
+        "2. Look at every video once, train a GRU, measure it on actors it never saw, beside mean-pooling",
+        "unreel train configs/puppets/action.yaml",
+        [*UNREEL, "train", "configs/puppets/action.yaml", f"run={PLACE}/run", "--fresh"],
+    )
     folder = unseen_folder()
-    step("3. Answer for a folder of unseen videos; two of the files are broken, so the exit code is 1",
-         f"unreel predict {folder} --model {PLACE}/run --out {PLACE}/answers",
-         [*UNREEL, "predict", str(folder), "--model", f"{PLACE}/run", "--out", f"{PLACE}/answers"], codes=(1,))
+    step(
+        "3. Answer for a folder of unseen videos; two of the files are broken, so the exit code is 1",
+        f"unreel predict {folder} --model {PLACE}/run --out {PLACE}/answers",
+        [*UNREEL, "predict", str(folder), "--model", f"{PLACE}/run", "--out", f"{PLACE}/answers"],
+        codes=(1,),
+    )
     compare(folder)
     print(f"""
 the videos        {PLACE}/puppets/clips, long

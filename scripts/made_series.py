@@ -15,7 +15,9 @@ LABELS = ("first_then_second", "second_then_first")
 WIDTH = 6
 
 
-def make_series(folder: Path, count: int = 200, *, seed: int = 0, noise: float = 0.3, shortest: int = 5, longest: int = 40) -> Path:
+def make_series(
+    folder: Path, count: int = 200, *, seed: int = 0, noise: float = 0.3, shortest: int = 5, longest: int = 40
+) -> Path:
     """Write `count` sequences in groups of 5 with splits (3/5 train, 1/5 val, 1/5 test, whole groups). Returns the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -28,8 +30,14 @@ def make_series(folder: Path, count: int = 200, *, seed: int = 0, noise: float =
             values[int(place * length), channel] += 3.0
         np.save(folder / f"{number:04d}.npy", values)
         group = number // 5
-        rows.append({"path": f"{number:04d}.npy", "split": ("train", "train", "val", "train", "test")[group % 5],
-                     "group": f"g{group:03d}", "label": LABELS[order]})
+        rows.append(
+            {
+                "path": f"{number:04d}.npy",
+                "split": ("train", "train", "val", "train", "test")[group % 5],
+                "group": f"g{group:03d}",
+                "label": LABELS[order],
+            }
+        )
     path = folder / "manifest.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

@@ -32,8 +32,10 @@ def command(*arguments: str | Path, code: int | None = 0, **options: Any) -> sub
     """Run a command of the repository as a user would; `code` is the exit code it must have (None: any)."""
     result = subprocess.run([str(a) for a in arguments], text=True, capture_output=True, **options)
     if code is not None and result.returncode != code:
-        raise SystemExit(f"{' '.join(map(str, arguments))}\nexit code {result.returncode}, not {code}\n"
-                         f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}")
+        raise SystemExit(
+            f"{' '.join(map(str, arguments))}\nexit code {result.returncode}, not {code}\n"
+            f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+        )
     return result
 
 
@@ -49,7 +51,8 @@ def prepare_dataset(name: str, *arguments: str | Path) -> None:
 
 def train_all(config: str, settings: Sequence[Sequence[str]], processes: int = 2) -> list[dict[str, Any]]:
     """The reports of one config trained with each list of settings, so many at a time. A finished run in the same folder
-    is read, not trained again: that is how a long promise goes on after an interruption."""
+    is read, not trained again: that is how a long promise goes on after an interruption.
+    """
     jobs = [(config, list(s)) for s in settings]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         return list(pool.map(_train, jobs))

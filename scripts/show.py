@@ -28,23 +28,67 @@ class Promise(NamedTuple):
 
 
 PROMISES = [
-    Promise("fresh-clone", "from a fresh clone with no environment: make demo and make test", "both pass", "show_fresh:fresh_clone"),
-    Promise("yoga6", "yoga6, 4 folds by person, GRU beside mean-pool", "accuracy >= 0.97, one seed < 3 min", "show_recognise:yoga6"),
-    Promise("real-order", "yoga6 forwards and backwards, 12 labels", "GRU >= 0.75, mean-pool <= 0.50", "show_recognise:real_order"),
+    Promise(
+        "fresh-clone",
+        "from a fresh clone with no environment: make demo and make test",
+        "both pass",
+        "show_fresh:fresh_clone",
+    ),
+    Promise(
+        "yoga6",
+        "yoga6, 4 folds by person, GRU beside mean-pool",
+        "accuracy >= 0.97, one seed < 3 min",
+        "show_recognise:yoga6",
+    ),
+    Promise(
+        "real-order",
+        "yoga6 forwards and backwards, 12 labels",
+        "GRU >= 0.75, mean-pool <= 0.50",
+        "show_recognise:real_order",
+    ),
     Promise("ucf101", "stored UCF101 features, official split 1", "GRU >= 0.94", "show_recognise:ucf101"),
-    Promise("puppets-order", "puppets full, unseen actors, within the pairs", "GRU, LSTM >= 0.95, mean-pool <= 0.60",
-            "show_recognise:puppets_order"),
-    Promise("own-folder", "unreel train FOLDER on class folders, one command", "< 90 s, and it predicts", "show_recognise:own_folder"),
-    Promise("splits", "UCF101 and HMDB51 preparers on the official lists; a random split is refused", "every video where the list says",
-            "show_splits:splits"),
-    Promise("finetune", "last block fine-tuned against frozen features; both roads equal when frozen", "roads differ < 1e-4",
-            "show_recognise:finetune"),
-    Promise("resume", "SIGKILL in mid-epoch and resume; two processes under torchrun", "bit-equal; replicas equal, loss within 1e-4",
-            "show_training:resume"),
-    Promise("wandb", "a real offline W&B run, parsed from its binary file", "config redacted, each step once, final metrics",
-            "show_training:wandb_offline"),
-    Promise("folder", "unreel predict on real clips and broken files", "a row each, exit 1, no traceback, formats agree",
-            "show_folder:folder"),
+    Promise(
+        "puppets-order",
+        "puppets full, unseen actors, within the pairs",
+        "GRU, LSTM >= 0.95, mean-pool <= 0.60",
+        "show_recognise:puppets_order",
+    ),
+    Promise(
+        "own-folder",
+        "unreel train FOLDER on class folders, one command",
+        "< 90 s, and it predicts",
+        "show_recognise:own_folder",
+    ),
+    Promise(
+        "splits",
+        "UCF101 and HMDB51 preparers on the official lists; a random split is refused",
+        "every video where the list says",
+        "show_splits:splits",
+    ),
+    Promise(
+        "finetune",
+        "last block fine-tuned against frozen features; both roads equal when frozen",
+        "roads differ < 1e-4",
+        "show_recognise:finetune",
+    ),
+    Promise(
+        "resume",
+        "SIGKILL in mid-epoch and resume; two processes under torchrun",
+        "bit-equal; replicas equal, loss within 1e-4",
+        "show_training:resume",
+    ),
+    Promise(
+        "wandb",
+        "a real offline W&B run, parsed from its binary file",
+        "config redacted, each step once, final metrics",
+        "show_training:wandb_offline",
+    ),
+    Promise(
+        "folder",
+        "unreel predict on real clips and broken files",
+        "a row each, exit 1, no traceback, formats agree",
+        "show_folder:folder",
+    ),
 ]
 
 

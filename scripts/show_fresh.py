@@ -18,7 +18,11 @@ def fresh_clone(data: Path, seeds: int) -> tuple[str, bool]:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "unreel"
         proof.command("git", "clone", "-q", proof.REPOSITORY, clone)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "PYTHON", "UNREEL", "MAKE", "MFLAGS"))}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("VIRTUAL_ENV", "PYTHON", "UNREEL", "MAKE", "MFLAGS"))
+        }
         here = str(proof.REPOSITORY / ".venv")
         kept["PATH"] = os.pathsep.join(p for p in kept["PATH"].split(os.pathsep) if not p.startswith(here))
         kept["UNREEL_CACHE"] = str(Path(folder) / "cache")
@@ -32,5 +36,7 @@ def fresh_clone(data: Path, seeds: int) -> tuple[str, bool]:
         test_seconds = watch.seconds - installed - demo_seconds
         shutil.rmtree(clone / ".venv", ignore_errors=True)
     holds = install == demo == tests == 0 and has_means and demo_seconds < 360 and test_seconds < 600
-    return (f"installed in {installed:.0f} s, make demo exit {demo} in {demo_seconds:.0f} s (bar 360), make test exit {tests} in "
-            f"{test_seconds:.0f} s (bar 600), mean-pool rows {'beside' if has_means else 'MISSING'}"), holds
+    return (
+        f"installed in {installed:.0f} s, make demo exit {demo} in {demo_seconds:.0f} s (bar 360), make test exit {tests} in "
+        f"{test_seconds:.0f} s (bar 600), mean-pool rows {'beside' if has_means else 'MISSING'}"
+    ), holds

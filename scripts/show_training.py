@@ -23,15 +23,25 @@ import proof
 import torch
 import wandb_file
 
-
 Answer = tuple[str, bool]
 Rows = list[dict[str, Any]]
 ONE = (sys.executable, "-m", "pipeline.cli")
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline.cli")
 NO_DROPOUT = ("encoder.dropout=0", "core.input_dropout=0", "heads.action.dropout=0")
-COMMON = ("encoder.kind=series", "clock.rate=10", "core.hidden=32", "core.recurrent_dropout=0.1", "data.validation=0.2",
-          "evaluation.baselines=false", "training.batch_size=8", "training.epochs=60", "training.patience=4",
-          "training.lr=3e-3", "training.log_every=1", "training.save_every=7")
+COMMON = (
+    "encoder.kind=series",
+    "clock.rate=10",
+    "core.hidden=32",
+    "core.recurrent_dropout=0.1",
+    "data.validation=0.2",
+    "evaluation.baselines=false",
+    "training.batch_size=8",
+    "training.epochs=60",
+    "training.patience=4",
+    "training.lr=3e-3",
+    "training.log_every=1",
+    "training.save_every=7",
+)
 EPOCH = 15  # steps: 120 rows in batches of 8
 
 
@@ -39,30 +49,51 @@ def resume(data: Path, seeds: int) -> Answer:
     """Killed runs against uninterrupted ones, in one process and in two."""
     work = proof.fresh("resume")
     make = made_series.make_series(work / "series")
-    print(f"200 sequences of 5 to 40 steps, label = order of two bumps; {EPOCH} steps an epoch, dropout on, early stop on validation; "
-          "a state every 7 steps", flush=True)
+    print(
+        f"200 sequences of 5 to 40 steps, label = order of two bumps; {EPOCH} steps an epoch, dropout on, early stop on validation; "
+        "a state every 7 steps",
+        flush=True,
+    )
     holds = []
     for seed in range(seeds):
         train = Training(work / f"seed{seed}", make, [f"training.seed={seed}", "tracking.wandb=off"])
         whole = train.finish("whole")
         steps = whole.rows("train")[-1]["step"]
         stopped = f"early stop after epoch {steps // EPOCH} of 60" if steps < 60 * EPOCH else "NO EARLY STOP"
-        print(f"seed {seed}: uninterrupted: {steps} steps, {stopped}, best epoch {whole.progress['best_epoch'] + 1}", flush=True)
-        broken = [train.broken("killed", [(signal.SIGKILL, at) for at in (4, EPOCH + 4, 2 * EPOCH + 8, steps - EPOCH - 4)]),
-                  train.broken("terminated", [(signal.SIGTERM, 3 * EPOCH + 5)])]
+        print(
+            f"seed {seed}: uninterrupted: {steps} steps, {stopped}, best epoch {whole.progress['best_epoch'] + 1}",
+            flush=True,
+        )
+        broken = [
+            train.broken("killed", [(signal.SIGKILL, at) for at in (4, EPOCH + 4, 2 * EPOCH + 8, steps - EPOCH - 4)]),
+            train.broken("terminated", [(signal.SIGTERM, 3 * EPOCH + 5)]),
+        ]
         holds += [steps < 60 * EPOCH, *(_same(whole, run) for run in broken)]
-        other = Training(work / f"other{seed}", make, [f"training.seed={seed + 1000}", "tracking.wandb=off"]).finish("whole")
+        other = Training(work / f"other{seed}", make, [f"training.seed={seed + 1000}", "tracking.wandb=off"]).finish(
+            "whole"
+        )
         holds.append(not _same(whole, other, "another seed (must differ)"))
     figure, equal = _two_processes(work, make)
-    return f"{len(holds) - 2 * seeds} interrupted runs bit-equal to whole ones: {all(holds)}; {figure}", all(holds) and equal
+    return f"{len(holds) - 2 * seeds} interrupted runs bit-equal to whole ones: {all(holds)}; {figure}", all(
+        holds
+    ) and equal
 
 
 def wandb_offline(data: Path, seeds: int) -> Answer:
     """Real offline runs, read back from their binary files by other code."""
     work = proof.fresh("wandb")
     make = made_series.make_series(work / "series")
-    train = Training(work, make, ["tracking.wandb=offline", "tracking.name=a name", "tracking.tags=[first, second]", "training.epochs=6",
-                                  f"data.features=https://me:{SECRETS[0]}@store.example/x?token={SECRETS[1]}"])
+    train = Training(
+        work,
+        make,
+        [
+            "tracking.wandb=offline",
+            "tracking.name=a name",
+            "tracking.tags=[first, second]",
+            "training.epochs=6",
+            f"data.features=https://me:{SECRETS[0]}@store.example/x?token={SECRETS[1]}",
+        ],
+    )
     with environment(WANDB_API_KEY=SECRETS[2], AWS_SECRET_ACCESS_KEY=SECRETS[3]):
         whole = train.finish("whole")
         killed = train.broken("killed", [(signal.SIGKILL, 2 * EPOCH + 4), (signal.SIGKILL, 4 * EPOCH + 9)])
@@ -121,14 +152,21 @@ class Training:
         """Stop it by each signal as soon as its step is in metrics.jsonl, go on, and finish."""
         run = Run(self.work / name)
         for number, step in stops:
-            process = subprocess.Popen(self.command(run.folder), env=environment_here(), text=True, stdout=subprocess.PIPE,
-                                       stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                self.command(run.folder),
+                env=environment_here(),
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             while process.poll() is None and (not (rows := run.rows("train")) or rows[-1]["step"] < step):
                 time.sleep(0.002)
             for one in [process.pid, *(_children(process.pid) if number == signal.SIGKILL else [])]:
                 os.kill(one, number)
             said, _ = process.communicate(timeout=120)
-            wanted = -number if number == signal.SIGKILL else 128 + number if self.start is ONE else 1  # torchrun's own is 1
+            wanted = (
+                -number if number == signal.SIGKILL else 128 + number if self.start is ONE else 1
+            )  # torchrun's own is 1
             if process.returncode != wanted:
                 raise SystemExit(f"{number.name} gave exit code {process.returncode}, not {wanted}\n{said[-3000:]}")
             self._say(run, name, number)
@@ -137,8 +175,10 @@ class Training:
     def _say(self, run: Run, name: str, number: signal.Signals) -> None:
         last, has_state = run.rows("train")[-1]["step"], (run.folder / "resume.pt").is_file()
         goes_on = f"step {run.progress['step']}" if has_state else "the beginning (no state yet)"
-        print(f"  {name}: {number.name} after step {last} (epoch {last // EPOCH + 1}, batch {last % EPOCH} of {EPOCH}); goes on from {goes_on}",
-              flush=True)
+        print(
+            f"  {name}: {number.name} after step {last} (epoch {last // EPOCH + 1}, batch {last % EPOCH} of {EPOCH}); goes on from {goes_on}",
+            flush=True,
+        )
 
 
 def _children(pid: int) -> list[int]:
@@ -169,11 +209,17 @@ def environment(**values: str) -> Iterator[None]:
 def _same(whole: Run, other: Run, what: str = "") -> bool:
     """Whether two finished runs are equal to the last bit: weights, state, rows, report."""
     weights, report = (whole.folder / name for name in ("model/weights.safetensors", "report.json"))
-    equal = {"weights": weights.read_bytes() == (other.folder / "model/weights.safetensors").read_bytes(),
-             "state": _flat(whole.state) == _flat(other.state),
-             "metrics.jsonl": _untimed(whole.rows()) == _untimed(other.rows()),
-             "report": report.read_bytes() == (other.folder / "report.json").read_bytes()}
-    print(f"  {what or other.folder.name}: " + ", ".join(f"{name} {'equal' if is_so else 'differ'}" for name, is_so in equal.items()), flush=True)
+    equal = {
+        "weights": weights.read_bytes() == (other.folder / "model/weights.safetensors").read_bytes(),
+        "state": _flat(whole.state) == _flat(other.state),
+        "metrics.jsonl": _untimed(whole.rows()) == _untimed(other.rows()),
+        "report": report.read_bytes() == (other.folder / "report.json").read_bytes(),
+    }
+    print(
+        f"  {what or other.folder.name}: "
+        + ", ".join(f"{name} {'equal' if is_so else 'differ'}" for name, is_so in equal.items()),
+        flush=True,
+    )
     return all(equal.values())
 
 
@@ -191,7 +237,7 @@ def _flat(value: Any) -> Any:
 
 
 def _two_processes(work: Path, manifest: Path) -> Answer:
-    """torchrun against one process; without dropout, for each rank draws masks of its own."""
+    """Torchrun against one process; without dropout, for each rank draws masks of its own."""
     settings = [*NO_DROPOUT, "core.recurrent_dropout=0", "tracking.wandb=off"]
     one = Training(work / "one", manifest, settings).finish("whole")
     training = Training(work / "two", manifest, settings, start=TWO)
@@ -201,18 +247,36 @@ def _two_processes(work: Path, manifest: Path) -> Answer:
     pairs = list(zip(*([r for r in run.rows() if "loss" in r] for run in (one, two)), strict=True))
     gap = max(abs(a["loss"] - b["loss"]) for a, b in pairs)
     alike = all((a["step"], a["part"]) == (b["step"], b["part"]) for a, b in pairs)
-    print(f"torchrun, 2 processes, dropout 0 (masks differ by rank): {len(pairs)} rows with a loss, largest difference from one process "
-          f"{gap:.1e}; replicas {'equal' if replicas else 'NOT SAID TO BE EQUAL'} (digest of all weights, gathered)", flush=True)
+    print(
+        f"torchrun, 2 processes, dropout 0 (masks differ by rank): {len(pairs)} rows with a loss, largest difference from one process "
+        f"{gap:.1e}; replicas {'equal' if replicas else 'NOT SAID TO BE EQUAL'} (digest of all weights, gathered)",
+        flush=True,
+    )
     settings = ["tracking.wandb=off", "training.epochs=8"]
     dropped = Training(work / "two_dropout", manifest, settings, start=TWO)
     whole = dropped.finish("whole")
-    same = _same(whole, dropped.broken("killed", [(signal.SIGKILL, EPOCH + 4), (signal.SIGTERM, 4 * EPOCH + 9)]), "2 processes, dropout, killed")
-    return f"torchrun: losses within {gap:.1e} (bar 1e-4), replicas equal: {replicas}, resumed bit-equal: {same}", \
-        gap < 1e-4 and alike and replicas and same
+    same = _same(
+        whole,
+        dropped.broken("killed", [(signal.SIGKILL, EPOCH + 4), (signal.SIGTERM, 4 * EPOCH + 9)]),
+        "2 processes, dropout, killed",
+    )
+    return (
+        f"torchrun: losses within {gap:.1e} (bar 1e-4), replicas equal: {replicas}, resumed bit-equal: {same}",
+        gap < 1e-4 and alike and replicas and same,
+    )
 
 
-SECRETS = ("hunter2-in-a-url", "qv81-token-in-a-query", "local-0123456789abcdef0123456789abcdef01234567", "aws-Zk3-environment", "sk-made-up-key",
-           "hf_made_up_token", "pa55-made-up", "deep-made-up", "9076543210")
+SECRETS = (
+    "hunter2-in-a-url",
+    "qv81-token-in-a-query",
+    "local-0123456789abcdef0123456789abcdef01234567",
+    "aws-Zk3-environment",
+    "sk-made-up-key",
+    "hf_made_up_token",
+    "pa55-made-up",
+    "deep-made-up",
+    "9076543210",
+)
 
 
 def track_directly(folder: Path) -> dict[str, bool]:
@@ -220,16 +284,29 @@ def track_directly(folder: Path) -> dict[str, bool]:
     from pipeline.training.track import Track
 
     folder.mkdir(parents=True)
-    config = {"api_key": SECRETS[4], "nested": [{"hf_token": SECRETS[5]}], "db": {"password": SECRETS[6], "port": 5432},
-              "credentials": {"user": "me", "value": [SECRETS[7]]}, "accessToken": int(SECRETS[8]), "hidden": 128, "max_tokens": 30,
-              "path": f"s3://me:{SECRETS[0]}@bucket/videos?X-Amz-Signature={SECRETS[1]}&part=2"}
+    config = {
+        "api_key": SECRETS[4],
+        "nested": [{"hf_token": SECRETS[5]}],
+        "db": {"password": SECRETS[6], "port": 5432},
+        "credentials": {"user": "me", "value": [SECRETS[7]]},
+        "accessToken": int(SECRETS[8]),
+        "hidden": 128,
+        "max_tokens": 30,
+        "path": f"s3://me:{SECRETS[0]}@bucket/videos?X-Amz-Signature={SECRETS[1]}&part=2",
+    }
     said: list[str] = []
-    with Track(folder, config, mode="offline", project="made", name=None, tags=(), from_step=None, say=said.append) as track:
+    with Track(
+        folder, config, mode="offline", project="made", name=None, tags=(), from_step=None, say=said.append
+    ) as track:
         track.log({"step": 1, "epoch": 0, "part": "train", "loss": 0.5})
     told = wandb_file.read(_only_file(folder))
     kept = {"hidden": 128, "max_tokens": 30, "path": "s3://[redacted]@bucket/videos?X-Amz-Signature=[redacted]&part=2"}
-    return {"no secret in any byte under wandb/": not _leaks(folder), "what is no secret is kept": kept.items() <= told.config.items()
-            and told.config["db"] == {"password": "[redacted]", "port": 5432}, "the row is there": _steps(told) == {(1, "train"): 1}}
+    return {
+        "no secret in any byte under wandb/": not _leaks(folder),
+        "what is no secret is kept": kept.items() <= told.config.items()
+        and told.config["db"] == {"password": "[redacted]", "port": 5432},
+        "the row is there": _steps(told) == {(1, "train"): 1},
+    }
 
 
 def _only_file(folder: Path) -> Path:
@@ -249,7 +326,9 @@ def _leaks(folder: Path) -> list[str]:
 
 def _steps(told: wandb_file.Told) -> Counter[tuple[int, str]]:
     """How often each (step, part) was told."""
-    return Counter((row["step"], part) for row in told.history for part in sorted({k.split("/")[0] for k in row if "/" in k}))
+    return Counter(
+        (row["step"], part) for row in told.history for part in sorted({k.split("/")[0] for k in row if "/" in k})
+    )
 
 
 def _mirror(run: Run) -> dict[str, bool]:
@@ -258,17 +337,28 @@ def _mirror(run: Run) -> dict[str, bool]:
     wanted = []
     for row in rows:
         place = "/".join([row["part"], *([row["head"]] if "head" in row else [])])
-        wanted.append({k if k in ("step", "epoch") else f"{place}/{k}": v for k, v in row.items() if not isinstance(v, str)})
-    found = [{k: v for k, v in row.items() if not k.startswith("_")} for row in told.history if "confusion.path" not in row]
+        wanted.append(
+            {k if k in ("step", "epoch") else f"{place}/{k}": v for k, v in row.items() if not isinstance(v, str)}
+        )
+    found = [
+        {k: v for k, v in row.items() if not k.startswith("_")} for row in told.history if "confusion.path" not in row
+    ]
     config, last = told.config, wanted[-1]
-    print(f"{run.folder.name}: {len(rows)} rows in metrics.jsonl, {len(found)} in {_only_file(run.folder).name}; artifacts: {told.artifacts}")
-    tables = [json.loads((_only_file(run.folder).parent / "files" / f).read_text()) for f in told.files if f.endswith(".table.json")]
+    print(
+        f"{run.folder.name}: {len(rows)} rows in metrics.jsonl, {len(found)} in {_only_file(run.folder).name}; artifacts: {told.artifacts}"
+    )
+    tables = [
+        json.loads((_only_file(run.folder).parent / "files" / f).read_text())
+        for f in told.files
+        if f.endswith(".table.json")
+    ]
     report = json.loads((run.folder / "report.json").read_text())
     names, matrix = report["classes"]["action"], report["rows"][0]["confusion"]
     cells = [[t, p, matrix[i][j]] for i, t in enumerate(names) for j, p in enumerate(names)]
     return {
         "config is held": config["core"]["hidden"] == 32 and config["training"]["epochs"] == 6,
-        "secrets in it are redacted": config["data"]["features"] == "https://[redacted]@store.example/x?token=[redacted]",
+        "secrets in it are redacted": config["data"]["features"]
+        == "https://[redacted]@store.example/x?token=[redacted]",
         "name and tags": told.name == "a name" and set(told.tags) == {"first", "second"},
         "every row of metrics.jsonl once, in order, each number equal": found == wanted,
         "each (step, part) once": set(_steps(told).values()) == {1} and len(_steps(told)) == len(rows),
@@ -288,19 +378,26 @@ def _broken_trackers(work: Path, manifest: Path) -> dict[str, bool]:
     for number, (what, body) in enumerate(fakes.items()):
         folder = work / f"fake{number}"
         folder.mkdir()
-        (folder / "wandb.py").write_text("class Run:\n    def define_metric(self, *a, **k): pass\n    def log(self, row): raise OSError('disk "
-                                         f"full')\ndef Settings(**k): pass\ndef init(**k): {body}\n")
+        (folder / "wandb.py").write_text(
+            "class Run:\n    def define_metric(self, *a, **k): pass\n    def log(self, row): raise OSError('disk "
+            f"full')\ndef Settings(**k): pass\ndef init(**k): {body}\n"
+        )
         settings = ["tracking.wandb=offline", "training.epochs=2"]
         training = Training(folder, manifest, settings)
         here = environment_here()
-        result = proof.command(*training.command(folder / "run"), env={**here, "PYTHONPATH": f"{folder}{os.pathsep}{here['PYTHONPATH']}"})
+        result = proof.command(
+            *training.command(folder / "run"), env={**here, "PYTHONPATH": f"{folder}{os.pathsep}{here['PYTHONPATH']}"}
+        )
         said = result.stderr.count("Weights & Biases stopped")
-        found[f"wandb whose {what}: exit 0, said once, all rows"] = said == 1 and len(Run(folder / "run").rows("train")) == 2 * EPOCH
+        found[f"wandb whose {what}: exit 0, said once, all rows"] = (
+            said == 1 and len(Run(folder / "run").rows("train")) == 2 * EPOCH
+        )
     blocked = Training(work, manifest, ["tracking.wandb=offline", "training.epochs=2"])
     (work / "blocked").mkdir()
     (work / "blocked/wandb").write_text("a file where wandb wants its folder")
     result = proof.command(*blocked.command(work / "blocked"), env=environment_here())
     print(*(line for line in result.stderr.splitlines() if "Biases" in line), sep="\n")
-    found["a file in the place of wandb/: exit 0, said once, all rows"] = result.stderr.count("Weights & Biases stopped") == 1 \
-        and len(Run(work / "blocked").rows("train")) == 2 * EPOCH
+    found["a file in the place of wandb/: exit 0, said once, all rows"] = (
+        result.stderr.count("Weights & Biases stopped") == 1 and len(Run(work / "blocked").rows("train")) == 2 * EPOCH
+    )
     return found

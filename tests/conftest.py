@@ -56,7 +56,9 @@ def puppets(shared) -> Path:
 
     def make(folder: Path) -> None:
         prepare = REPOSITORY / "datasets" / "puppets" / "prepare.py"
-        done = subprocess.run([sys.executable, str(prepare), "--size", "tiny", "--out", str(folder)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, str(prepare), "--size", "tiny", "--out", str(folder)], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
 
     return once(shared / "puppets_tiny", make)

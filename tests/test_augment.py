@@ -14,7 +14,9 @@ ALL = ClipAugment(crop=0.6, flip=True, colour=0.5)
 def clip(steps: int = 5, size: int = 48) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 256, (steps, 3, 6, 6), generator=generator).float()
-    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").permute(0, 2, 3, 1).to(torch.uint8)
+    return (
+        torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").permute(0, 2, 3, 1).to(torch.uint8)
+    )
 
 
 def changed(augment: ClipAugment, pixels: torch.Tensor, seed: int) -> torch.Tensor:
@@ -70,7 +72,9 @@ def test_flip_mirrors_half_of_the_clips_and_changes_nothing_else():
 def test_a_crop_is_a_part_of_the_picture_in_its_place():
     """Pixels that carry their own place: after a crop they still rise to the right and down, over no more than they did."""
     place = torch.arange(48, dtype=torch.float32) * 5
-    pixels = torch.stack([place[None, :].expand(48, 48), place[:, None].expand(48, 48), torch.zeros(48, 48)], dim=-1)[None].to(torch.uint8)
+    pixels = torch.stack([place[None, :].expand(48, 48), place[:, None].expand(48, 48), torch.zeros(48, 48)], dim=-1)[
+        None
+    ].to(torch.uint8)
     spans = []
     for seed in range(30):
         found = changed(ClipAugment(crop=0.6, flip=False, colour=0.0), pixels, seed)[0].int()
@@ -83,4 +87,6 @@ def test_colour_keeps_places_and_stays_within_its_strength():
     gray = torch.full((2, 8, 8, 3), 100, dtype=torch.uint8)
     for seed in range(30):
         found = changed(ClipAugment(crop=1.0, flip=False, colour=0.2), gray, seed)
-        assert found.unique().numel() == 1 and 78 <= int(found[0, 0, 0, 0]) <= 122  # a gray picture changes in brightness only
+        assert (
+            found.unique().numel() == 1 and 78 <= int(found[0, 0, 0, 0]) <= 122
+        )  # a gray picture changes in brightness only

@@ -32,16 +32,35 @@ def built(recipe: Recipe, input_size: int | None = None) -> Checkpoint:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    save_model(tmp_path / "m", built(Recipe(encoder=SeriesSection(project=8), core=CoreSection(cell="lstm", hidden=9)), 5))
+    save_model(
+        tmp_path / "m", built(Recipe(encoder=SeriesSection(project=8), core=CoreSection(cell="lstm", hidden=9)), 5)
+    )
     return tmp_path / "m"
 
 
 @pytest.mark.parametrize(
     ("recipe", "width"),
     [
-        (Recipe(encoder=SeriesSection(project=8, normalise="fitted"), core=CoreSection(cell="lstm", hidden=9, layers=2, bidirectional=True)), 5),
-        (Recipe(encoder=SeriesSection(project=0, normalise="none"), core=CoreSection(cell="mean", hidden=9, layers=1)), 5),
-        (Recipe(encoder=FramesSection(size=64, project=8, train_blocks=1), heads={"a": ClassifySection(pool="attention"), "b": ClassifySection()}), None),
+        (
+            Recipe(
+                encoder=SeriesSection(project=8, normalise="fitted"),
+                core=CoreSection(cell="lstm", hidden=9, layers=2, bidirectional=True),
+            ),
+            5,
+        ),
+        (
+            Recipe(
+                encoder=SeriesSection(project=0, normalise="none"), core=CoreSection(cell="mean", hidden=9, layers=1)
+            ),
+            5,
+        ),
+        (
+            Recipe(
+                encoder=FramesSection(size=64, project=8, train_blocks=1),
+                heads={"a": ClassifySection(pool="attention"), "b": ClassifySection()},
+            ),
+            None,
+        ),
     ],
     ids=["series", "mean", "frames"],
 )
@@ -53,12 +72,18 @@ def test_a_loaded_model_answers_bit_for_bit_as_the_saved_one(recipe, width, tmp_
     loaded = load_model(tmp_path / "run")  # the run's folder will do
     assert loaded.recipe == saved.recipe and loaded.vocabularies == saved.vocabularies
     assert loaded.input_size == width and loaded.notes == {"seed": 7, "data": "x"} and not loaded.model.training
-    x = stack([torch.randn(7, 5), torch.randn(3, 5)]) if width else stack([torch.randint(0, 255, (n, 64, 64, 3), dtype=torch.uint8) for n in (3, 1)])
+    x = (
+        stack([torch.randn(7, 5), torch.randn(3, 5)])
+        if width
+        else stack([torch.randint(0, 255, (n, 64, 64, 3), dtype=torch.uint8) for n in (3, 1)])
+    )
     raw = {"series" if width else "frames": x}
     one, other = saved.model.watch(raw), loaded.model.watch(raw)
     assert torch.equal(one.steps.data, other.steps.data) and all(map(torch.equal, one.state, other.state))
     for head in saved.recipe.heads:
-        answers = [m.model.head(head).answer(m.model.head(head).observe(seen)) for m, seen in ((saved, one), (loaded, other))]
+        answers = [
+            m.model.head(head).answer(m.model.head(head).observe(seen)) for m, seen in ((saved, one), (loaded, other))
+        ]
         assert answers[0] == answers[1]
 
 

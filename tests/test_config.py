@@ -51,8 +51,20 @@ def test_there_is_a_config_in_the_repository_and_names_of_files_are_no_secret():
 
 
 def test_dump_and_load_give_the_same_config_back():
-    config = load_config(None, [*HERE, "core.cell=lstm", "training.lr=3e-4", "heads.action.pool=attention", "tracking.wandb=off",
-                                "evaluation.pairs=[[a, b]]", "tracking.tags=[x, 'ü']", "training.patience=3", "run=é/ü"])
+    config = load_config(
+        None,
+        [
+            *HERE,
+            "core.cell=lstm",
+            "training.lr=3e-4",
+            "heads.action.pool=attention",
+            "tracking.wandb=off",
+            "evaluation.pairs=[[a, b]]",
+            "tracking.tags=[x, 'ü']",
+            "training.patience=3",
+            "run=é/ü",
+        ],
+    )
     again = load_config(None, base=yaml.safe_load(dump_config(config)))
     assert again == config and config.core.cell == "lstm" and config.training.lr == 3e-4
     assert config.heads["action"].pool == "attention" and config.tracking.wandb == "off"
@@ -62,7 +74,9 @@ def test_dump_and_load_give_the_same_config_back():
 def test_overrides_go_over_the_file_and_leave_it_alone(tmp_path):
     text = "data: {path: videos, test: 0.5}\ncore:\n  cell: lstm\n  hidden: 64\n"
     (tmp_path / "c.yaml").write_text(text)
-    config = load_config(tmp_path / "c.yaml", ["core.hidden=32", "encoder={kind: series, project: 7}", "encoder.dropout=0.1"])
+    config = load_config(
+        tmp_path / "c.yaml", ["core.hidden=32", "encoder={kind: series, project: 7}", "encoder.dropout=0.1"]
+    )
     assert (config.core.cell, config.core.hidden, config.data.test) == ("lstm", 32, 0.5)
     assert config.encoder.kind == "series" and (config.encoder.project, config.encoder.dropout) == (7, 0.1)
     assert (tmp_path / "c.yaml").read_text() == text
@@ -78,27 +92,51 @@ def test_frames_are_the_kind_of_encoder_that_needs_no_name():
 # what is wrong
 
 ONE_MISTAKE = [
-    ("training.epoch=3", "training.epoch is not a setting. Did you mean 'epochs'? Known here: augment, backbone_lr, batch_size"),
-    ("trainin.epochs=3", "trainin is not a setting. Did you mean 'training'? Known here: clock, core, data, encoder, evaluation"),
-    ("training.augment.flp=true", "training.augment.flp is not a setting. Did you mean 'flip'? Known here: colour, crop, flip"),
+    (
+        "training.epoch=3",
+        "training.epoch is not a setting. Did you mean 'epochs'? Known here: augment, backbone_lr, batch_size",
+    ),
+    (
+        "trainin.epochs=3",
+        "trainin is not a setting. Did you mean 'training'? Known here: clock, core, data, encoder, evaluation",
+    ),
+    (
+        "training.augment.flp=true",
+        "training.augment.flp is not a setting. Did you mean 'flip'? Known here: colour, crop, flip",
+    ),
     ("encoder.siz=64", "encoder.siz is not a setting. Did you mean 'size'?"),
-    ("encoder={kind: series, size: 64}", "encoder.size is not a setting. Known here: dropout, kind, normalise, project"),
+    (
+        "encoder={kind: series, size: 64}",
+        "encoder.size is not a setting. Known here: dropout, kind, normalise, project",
+    ),
     ("heads.classify.drop=0.1", "heads.classify.drop is not a setting. Did you mean 'dropout'?"),
-    ("core.cell=lstn", "core.cell = 'lstn' is not known. Did you mean 'lstm'? One of: rnn_tanh, rnn_relu, lstm, gru, mean."),
+    (
+        "core.cell=lstn",
+        "core.cell = 'lstn' is not known. Did you mean 'lstm'? One of: rnn_tanh, rnn_relu, lstm, gru, mean.",
+    ),
     ("encoder.kind=frame", "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series."),
-    ("heads.action.kind=clasify", "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: classify."),
+    (
+        "heads.action.kind=clasify",
+        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: classify.",
+    ),
     ("core.hidden=0", "core.hidden = 0: input should be greater than 0."),
     ("core.hidden=many", "core.hidden = 'many': input should be a valid integer"),
     ("training.lr=-1", "training.lr = -1: input should be greater than 0."),
     ("training.lr=.nan", "training.lr = nan: input should be a finite number."),
-    ("training.seed=99999999999999999999", "training.seed = 99999999999999999999: input should be less than 2147483648."),
+    (
+        "training.seed=99999999999999999999",
+        "training.seed = 99999999999999999999: input should be less than 2147483648.",
+    ),
     ("data.test=1.5", "data.test = 1.5: input should be less than 1."),
     ("encoder.size=1.5", "encoder.size = 1.5: input should be a valid integer, got a number with a fractional part."),
     ("training=fast", "training = 'fast': input should be a section of settings"),
     ("heads={}", "heads = {}: dictionary should have at least 1 item"),
     ("evaluation.pairs=[[a, b, c]]", "evaluation.pairs.0 = "),
     ("core.layers=0", "cell gru needs layers of 1 or more; only cell mean may have 0."),
-    ("core={cell: mean, bidirectional: true}", "cell mean has neither directions, residual connections nor recurrent dropout; leave them out."),
+    (
+        "core={cell: mean, bidirectional: true}",
+        "cell mean has neither directions, residual connections nor recurrent dropout; leave them out.",
+    ),
     ("heads={path: {}}", "a head cannot be called 'path': it names columns and parameters. Use letters, digits and _"),
     ("heads={a.b: {}}", "a head cannot be called 'a.b'"),
     ("heads={items: {}}", "a head cannot be called 'items'"),
@@ -116,15 +154,22 @@ def test_a_mistake_is_a_sentence_with_place_and_value(override, sentence):
 
 def test_what_has_no_default_is_asked_for(tmp_path):
     assert "data is missing. It has no default, so give it a value." in mistakes("core.cell=gru", text="{}")
-    assert "data.path is missing. It has no default, so give it a value." in mistakes(text="data: {test: 0.3}", tmp_path=tmp_path)
+    assert "data.path is missing. It has no default, so give it a value." in mistakes(
+        text="data: {test: 0.3}", tmp_path=tmp_path
+    )
 
 
 def test_all_mistakes_are_said_at_once_with_the_file(tmp_path):
     text = mistakes("training.lr=fast", "core.cell=lstn", text="data: {path: v, pth: w}\nencoder: {size: 7}\nheads: {action: {pool: men}}\n",
                     tmp_path=tmp_path)  # fmt: skip
     assert text.startswith(f"{tmp_path / 'c.yaml'}: 5 mistakes in the configuration.\n")
-    for part in ("training.lr = 'fast'", "core.cell = 'lstn'", "data.pth is not a setting. Did you mean 'path'?", "encoder.size = 7",
-                 "heads.action.pool = 'men' is not known. Did you mean 'mean'?"):
+    for part in (
+        "training.lr = 'fast'",
+        "core.cell = 'lstn'",
+        "data.pth is not a setting. Did you mean 'path'?",
+        "encoder.size = 7",
+        "heads.action.pool = 'men' is not known. Did you mean 'mean'?",
+    ):
         assert part in text
 
 
@@ -139,7 +184,10 @@ def test_long_values_do_not_fill_the_screen():
         ("=3", "'=3' is no override."),
         ("core.cell=[a", "The value of 'core.cell=[a' is no YAML"),
         ("core.cell=!!python/object/apply:os.system [ls]", "is no YAML for us: could not determine a constructor"),
-        ("data.path.x=3", "'data.path.x=3': data.path is 'videos', so it has nothing inside. Name a setting of a section."),
+        (
+            "data.path.x=3",
+            "'data.path.x=3': data.path is 'videos', so it has nothing inside. Name a setting of a section.",
+        ),
         (f"core.cell={'[' * 500_000}", "it nests deeper than 20 levels"),
         ("core.cell=*x", "it uses an alias"),
     ],
@@ -156,7 +204,10 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     ("text", "sentence"),
     [
         (BOMB, "is no YAML for us: it uses an alias (*name); write the values out"),
-        ("data: !!python/object/apply:os.system ['touch exploded']\n", "is no YAML for us: could not determine a constructor for the tag"),
+        (
+            "data: !!python/object/apply:os.system ['touch exploded']\n",
+            "is no YAML for us: could not determine a constructor for the tag",
+        ),
         ("data: !unreel {path: x}\n", "is no YAML for us: could not determine a constructor for the tag '!unreel'"),
         ("- a\n- b\n", "holds list, not settings. Begin with lines such as `data:`."),
         ("", "holds NoneType, not settings."),
@@ -183,7 +234,10 @@ def test_bytes_that_are_no_text_and_a_missing_file(tmp_path):
     (tmp_path / "c.yaml").write_bytes(b"data: \xff\xfe")
     with pytest.raises(ConfigError, match="is no YAML for us: .*utf-8"):
         load_config(tmp_path / "c.yaml")
-    with pytest.raises(ConfigError, match=r"The config '.*/d.yaml' does not exist. Did you mean '.*/c.yaml'\? Give the path of a YAML file."):
+    with pytest.raises(
+        ConfigError,
+        match=r"The config '.*/d.yaml' does not exist. Did you mean '.*/c.yaml'\? Give the path of a YAML file.",
+    ):
         load_config(tmp_path / "d.yaml")
 
 
@@ -195,7 +249,9 @@ def every_field(section: type[Section] = Config, prefix: str = "") -> dict[str, 
     for name, info in section.model_fields.items():
         inner = sections_in(info.annotation)
         for one in inner:
-            found |= every_field(one, f"{prefix}{name}." + ("NAME." if typing.get_origin(info.annotation) is dict else ""))
+            found |= every_field(
+                one, f"{prefix}{name}." + ("NAME." if typing.get_origin(info.annotation) is dict else "")
+            )
         if not inner:
             found[prefix + name] = info
     return found

@@ -46,10 +46,15 @@ def same(one, other) -> None:
 
 def windows(x: Padded, cuts: list[int]) -> list[Padded]:
     """x cut at the given steps; a row may have nothing left in a window."""
-    return [Padded(x.data[:, a:b], (x.lengths - a).clamp(0, b - a)) for a, b in itertools.pairwise([0, *cuts, x.data.shape[1]])]
+    return [
+        Padded(x.data[:, a:b], (x.lengths - a).clamp(0, b - a))
+        for a, b in itertools.pairwise([0, *cuts, x.data.shape[1]])
+    ]
 
 
-def by_hand(cell: str, x: Tensor, state: State, weights: list[Tensor], mask: Tensor | float = 1.0) -> tuple[Tensor, State]:
+def by_hand(
+    cell: str, x: Tensor, state: State, weights: list[Tensor], mask: Tensor | float = 1.0
+) -> tuple[Tensor, State]:
     """One row, one layer, step by step, written from the papers. x (T, D); state each (H,); mask on h_{t-1}."""
     w_ih, w_hh, b_ih, b_hh = weights
     h, c = state[0], state[-1]
@@ -282,7 +287,9 @@ def test_the_forget_bias_starts_at_1_and_all_others_at_0(cell):
 def test_a_bidirectional_core_refuses_a_state_by_name():
     core = make("gru", bidirectional=True)
     assert not core.is_causal
-    with pytest.raises(ValueError, match="This core is bidirectional, so it cannot go on from a state.*core.bidirectional=false"):
+    with pytest.raises(
+        ValueError, match="This core is bidirectional, so it cannot go on from a state.*core.bidirectional=false"
+    ):
         core(sequences(), core.initial_state(B))
 
 
@@ -322,7 +329,11 @@ def test_nothing_strays_from_the_device_of_the_weights():
     """On the meta device a tensor that was made elsewhere stops the operation."""
     lengths = torch.tensor([4, 0, 2])
     for cell, bidirectional in itertools.product(CELLS, (False, True)):
-        core = make(cell, 2, bidirectional=bidirectional, residual=True, input_dropout=0.5, recurrent_dropout=0.5).to("meta").train()
+        core = (
+            make(cell, 2, bidirectional=bidirectional, residual=True, input_dropout=0.5, recurrent_dropout=0.5)
+            .to("meta")
+            .train()
+        )
         y, state = core(Padded(torch.empty(3, 4, D, device="meta"), lengths))
         y.data.sum().backward()
         assert {t.device.type for t in (y.data, *state, *(p.grad for p in core.parameters()))} == {"meta"}

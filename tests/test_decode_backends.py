@@ -208,7 +208,9 @@ def test_trimming_edit_lists_are_followed_by_pyav_and_refused_by_decord(tmp_path
         watch(path, "decord")
 
 
-def test_backends_refuse_before_they_crash(videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backends_refuse_before_they_crash(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = tmp_path / "bad\udcff.mp4"
     name.write_bytes(videos["h264.mp4"].read_bytes())
     assert len(join(watch(name))[1]) == len(expected("h264.mp4", RATE))
@@ -225,7 +227,9 @@ def test_backends_refuse_before_they_crash(videos: dict[str, Path], tmp_path: Pa
         watch(videos["h264.mp4"], "decord")
 
 
-def test_backends_that_disagree_with_the_packets_refuse(videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backends_that_disagree_with_the_packets_refuse(
+    videos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = videos["h264.mp4"]
     monkeypatch.setattr(decode_opencv, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(MediaError, match="its frame 0 is of"):

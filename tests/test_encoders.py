@@ -42,7 +42,12 @@ def pictures(count: int, size: int = 64) -> np.ndarray:
     rng = np.random.default_rng(0)
     tops = rng.integers(0, 427 - 2 * size, count)
     lefts = rng.integers(0, 640 - 2 * size, count)
-    return np.stack([photos[i % 2][t : t + 2 * size : 2, x : x + 2 * size : 2] for i, (t, x) in enumerate(zip(tops, lefts, strict=True))])
+    return np.stack(
+        [
+            photos[i % 2][t : t + 2 * size : 2, x : x + 2 * size : 2]
+            for i, (t, x) in enumerate(zip(tops, lefts, strict=True))
+        ]
+    )
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
@@ -65,7 +70,12 @@ def test_the_bundled_weights_are_296_tensors_that_fit_strictly(bundled, publishe
 
 
 @pytest.mark.parametrize(
-    ("photo", "fit", "index", "name"), [("flower.jpg", "crop", 985, "daisy"), ("china.jpg", "crop", 698, "palace"), ("china.jpg", "letterbox", 832, "stupa")]
+    ("photo", "fit", "index", "name"),
+    [
+        ("flower.jpg", "crop", 985, "daisy"),
+        ("china.jpg", "crop", 698, "palace"),
+        ("china.jpg", "letterbox", 832, "stupa"),
+    ],
 )
 def test_the_published_classifier_on_our_features_recognises_a_photograph(published, photo, fit, index, name):
     from timm.data import ImageNetInfo
@@ -104,7 +114,10 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(published, tmp_path, 
     torch.save([1, 2], "list.pth")
     Path("cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     for weights, sentence in (
-        ("shape.pth", r"do not fit 'tf_efficientnet_lite0': 296 tensors for 294; conv_stem.weight wants \(32, 3, 3, 3\) and got \(8, 3, 3, 3\)"),
+        (
+            "shape.pth",
+            r"do not fit 'tf_efficientnet_lite0': 296 tensors for 294; conv_stem.weight wants \(32, 3, 3, 3\) and got \(8, 3, 3, 3\)",
+        ),
         ("few.pth", "do not fit 'tf_efficientnet_lite0'"),
         ("bomb.pth", "The weights 'bomb.pth' cannot be read: .*Give a state dict"),
         ("list.pth", "The weights 'list.pth' cannot be read: it holds list, not tensors by name"),
@@ -117,16 +130,23 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(published, tmp_path, 
 
 
 def test_names_that_are_no_model_are_refused_in_a_sentence():
-    with pytest.raises(ValueError, match="The backbone 'tf_efficientnet_lite00' is not a timm model. Did you mean 'tf_efficientnet_lite0'?"):
+    with pytest.raises(
+        ValueError,
+        match="The backbone 'tf_efficientnet_lite00' is not a timm model. Did you mean 'tf_efficientnet_lite0'?",
+    ):
         Backbone(name="tf_efficientnet_lite00")
-    with pytest.raises(ValueError, match="weights: imagenet come with the package for 'tf_efficientnet_lite0' only, not for 'resnet18'"):
+    with pytest.raises(
+        ValueError, match="weights: imagenet come with the package for 'tf_efficientnet_lite0' only, not for 'resnet18'"
+    ):
         Backbone(name="resnet18")
 
 
 # what a picture's features depend on
 
 
-@pytest.mark.parametrize("name", [BUNDLED, "resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "name", [BUNDLED, "resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+)
 def test_any_timm_model_gives_grid_cells_at_a_small_size(name):
     backbone = Backbone(name=name, weights="none", size=64, grid=2)
     pixels = torch.from_numpy(pictures(3))
@@ -154,7 +174,11 @@ def test_cells_lie_where_they_are_seen(kind):
     width = int(backbone.net.num_features)
     where = (torch.arange(4)[:, None] // 2 * 2 + torch.arange(4) // 2).float()  # (4, 4): the cell of each place
     nhwc = where[None, :, :, None].expand(1, 4, 4, width)
-    maps = {"NCHW": nhwc.permute(0, 3, 1, 2), "NHWC": nhwc, "tokens": torch.cat([torch.full((1, 1, width), 99.0), nhwc.flatten(1, 2)], dim=1)}
+    maps = {
+        "NCHW": nhwc.permute(0, 3, 1, 2),
+        "NHWC": nhwc,
+        "tokens": torch.cat([torch.full((1, 1, width), 99.0), nhwc.flatten(1, 2)], dim=1),
+    }
     backbone.net.forward_features = lambda x: maps[kind]
     found = backbone(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).unflatten(1, (width, 4))
     assert torch.equal(found, torch.tensor([0.0, 1.0, 2.0, 3.0]).expand(1, width, 4))
@@ -200,7 +224,8 @@ def test_openvino_is_refused_where_it_cannot_run():
 
 
 @pytest.mark.parametrize(
-    ("train_blocks", "learning"), [(0, ()), (1, ("blocks.6", "conv_head", "bn2")), (2, ("blocks.5", "blocks.6", "conv_head", "bn2"))]
+    ("train_blocks", "learning"),
+    [(0, ()), (1, ("blocks.6", "conv_head", "bn2")), (2, ("blocks.5", "blocks.6", "conv_head", "bn2"))],
 )
 def test_train_blocks_frees_what_it_says_and_batch_norm_statistics_never_move(train_blocks, learning):
     backbone = Backbone(size=64, train_blocks=train_blocks).train()
@@ -212,7 +237,11 @@ def test_train_blocks_frees_what_it_says_and_batch_norm_statistics_never_move(tr
     found = backbone(torch.from_numpy(pictures(4)))
     if train_blocks:
         found.square().sum().backward()
-        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters() if p.requires_grad and p.ndim > 1)
+        assert all(
+            p.grad is not None and p.grad.abs().sum() > 0
+            for p in backbone.parameters()
+            if p.requires_grad and p.ndim > 1
+        )
     assert all(torch.equal(b, before[name]) for name, b in backbone.net.named_buffers())
 
 
@@ -273,19 +302,27 @@ def test_fitted_normalising_makes_the_training_part_zero_mean_and_unit_deviation
     adapter.fit(iter(rows))
     y = adapter(stack([torch.cat(rows)])).data[0]
     torch.testing.assert_close(y.mean(0), torch.zeros(3), rtol=0, atol=1e-3)
-    torch.testing.assert_close(y.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), rtol=0, atol=1e-3)  # the last is constant
+    torch.testing.assert_close(
+        y.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), rtol=0, atol=1e-3
+    )  # the last is constant
 
 
 def test_the_dropout_mask_of_features_is_constant_in_time():
     adapter = Adapter(input_size=30, project=0, normalise="none", dropout=0.5).train()
     y = adapter(stack([torch.ones(9, 30), torch.ones(9, 30)])).data
-    assert torch.equal(y, y[:, :1].expand_as(y)) and sorted(y.unique().tolist()) == [0.0, 2.0] and not torch.equal(y[0], y[1])
+    assert (
+        torch.equal(y, y[:, :1].expand_as(y))
+        and sorted(y.unique().tolist()) == [0.0, 2.0]
+        and not torch.equal(y[0], y[1])
+    )
 
 
 def test_nothing_strays_from_the_device_of_the_weights():
     lengths = torch.tensor([3, 0, 1])
     for train_blocks in (0, 1):
-        encoder = encoder_of(Backbone(size=64, weights="none", train_blocks=train_blocks), dropout=0.5).to("meta").train()
+        encoder = (
+            encoder_of(Backbone(size=64, weights="none", train_blocks=train_blocks), dropout=0.5).to("meta").train()
+        )
         pixels = torch.empty(3, 3, 64, 64, 3, dtype=torch.uint8, device="meta")
         assert encoder({"frames": Padded(pixels, lengths)}).data.device.type == "meta"
         features = torch.empty(3, 3, encoder.backbone.output_size, dtype=torch.float16, device="meta")

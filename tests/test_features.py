@@ -79,7 +79,10 @@ def test_an_interrupted_write_leaves_nothing_under_the_final_name(store, video, 
     assert found is not None and np.array_equal(found.values, features(1).values)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b), lambda b: b"{" + b])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b), lambda b: b"{" + b],
+)
 def test_a_damaged_entry_is_not_read(store, video, damage):
     store.write(video, features())
     path = store.path(video)
@@ -102,10 +105,20 @@ def test_the_key_depends_on_all_that_shapes_the_numbers(tmp_path, video):
         next(other.net.parameters()).mul_(2)
 
     def path(net: Backbone = backbone, rate: float = 4.0, **section) -> Path:
-        recipe = Recipe(clock=ClockSection(rate=rate), encoder=FramesSection(**{"size": 64, "runtime": "torch", **section}))
+        recipe = Recipe(
+            clock=ClockSection(rate=rate), encoder=FramesSection(**{"size": 64, "runtime": "torch", **section})
+        )
         return FeatureStore(tmp_path, recipe.made_by(CPU, net)).path(video)
 
-    changed = [path(other), path(rate=5.0), path(decoder="opencv"), path(decoder="decord"), path(fit="crop"), path(size=96), path(runtime="openvino")]
+    changed = [
+        path(other),
+        path(rate=5.0),
+        path(decoder="opencv"),
+        path(decoder="decord"),
+        path(fit="crop"),
+        path(size=96),
+        path(runtime="openvino"),
+    ]
     assert len({path(), *changed}) == 1 + len(changed)
     assert path(project=7, dropout=0.1, normalise="none") == path()  # what stands behind the features
 

@@ -68,4 +68,6 @@ def test_folders_that_cannot_be_read_are_rows(tmp_path: Path, monkeypatch: pytes
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(folder.os, "scandir", deny)
-    assert find_videos([str(tmp_path)])[0].problem.startswith("unreadable: The folder cannot be read: Permission denied")
+    assert find_videos([str(tmp_path)])[0].problem.startswith(
+        "unreadable: The folder cannot be read: Permission denied"
+    )

@@ -99,7 +99,11 @@ def cross_entropy(logits: Tensor, label: int, smoothing: float) -> float:
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 0.25)])
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_the_loss_by_hand(pool, smoothing, weights, share):
-    head, seen, labels = make(pool, label_smoothing=smoothing, class_weights=weights, step_loss=share), see(), [2, 0, 3, 1]
+    head, seen, labels = (
+        make(pool, label_smoothing=smoothing, class_weights=weights, step_loss=share),
+        see(),
+        [2, 0, 3, 1],
+    )
     terms = head.loss(seen, batch(torch.tensor(labels)), "model")
     w = weights or (1.0,) * 4
     rows = seen.steps.unpad()
@@ -138,7 +142,9 @@ def test_answers_are_probabilities_ranked(pool):
         assert answer.label == NAMES.names[int(logits.argmax())]
         assert dict(answer.ranked)["jump"] == pytest.approx(float(logits.softmax(0)[2]), abs=1e-6)
         row = answer.row(2)
-        assert row["label"] == row["top"][0]["label"] and row["score"] == row["top"][0]["score"] and len(row["top"]) == 2
+        assert (
+            row["label"] == row["top"][0]["label"] and row["score"] == row["top"][0]["score"] and len(row["top"]) == 2
+        )
         assert len(answer.row(99)["top"]) == 4
 
 
@@ -151,7 +157,9 @@ def test_a_row_that_saw_nothing_answers_without_preference(pool):
 
 
 def test_a_missing_target_says_the_heads_name():
-    with pytest.raises(ValueError, match="The head 'action' has no target in this batch. The rows carry targets for: caption"):
+    with pytest.raises(
+        ValueError, match="The head 'action' has no target in this batch. The rows carry targets for: caption"
+    ):
         make("mean").loss(see(), Batch({}, {"caption": torch.zeros(4)}, tuple("abcd")), "model")
 
 
@@ -159,7 +167,9 @@ def test_a_target_is_the_index_of_the_label():
     head = make("mean")
     assert head.target(Row("x.mp4", label="jump"), np.zeros(1)) == torch.tensor(2)
     assert head.target(Row("x.mp4"), np.zeros(1)) is None
-    with pytest.raises(ValueError, match="The class 'jumps' is not one of the 4 that this model knows. Did you mean 'jump'?"):
+    with pytest.raises(
+        ValueError, match="The class 'jumps' is not one of the 4 that this model knows. Did you mean 'jump'?"
+    ):
         head.target(Row("x.mp4", label="jumps"), np.zeros(1))
 
 

@@ -115,7 +115,9 @@ def test_windows_are_the_whole(video: Path, window: int, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["pyav", "opencv", "decord"])
-@pytest.mark.parametrize(("start", "stop"), [(0.0, 1.0), (0.5, None), (0.51, 1.3), (1.99, 5.0), (0.26, 0.3), (9.0, None)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0.0, 1.0), (0.5, None), (0.51, 1.3), (1.99, 5.0), (0.26, 0.3), (9.0, None)]
+)
 def test_ranges_are_slices_of_the_whole(video: Path, start: float, stop: float | None, backend: str) -> None:
     whole, times, _ = looks(video)
     frames, part, _ = looks(video, start_seconds=start, stop_seconds=stop, window=4, backend=backend)
@@ -342,7 +344,9 @@ def test_probe_reports_what_was_made(video: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mpg", "wmv", "flv", "webm", "m2v", "h264", "nut"])
 def test_real_containers_pass_the_sniffer_as_what_they_are(tmp_path: Path, suffix: str) -> None:
-    codec = {"webm": "libvpx", "wmv": "wmv2", "mpg": "mpeg1video", "m2v": "mpeg2video", "flv": "flv"}.get(suffix, "mpeg4")
+    codec = {"webm": "libvpx", "wmv": "wmv2", "mpg": "mpeg1video", "m2v": "mpeg2video", "flv": "flv"}.get(
+        suffix, "mpeg4"
+    )
     path = make_video(tmp_path / f"a.{suffix}", 10, "libx264" if suffix == "h264" else codec)
     with av.open(str(path)) as file:
         assert set(file.format.name.split(",")) <= set(sniff(path).split(","))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_training import CPU, PLAN, SignalAt, Toy, make_series, make_toy
 from torch import nn
+from toy_training import CPU, PLAN, SignalAt, Toy, make_series, make_toy
 
 from pipeline.config import load_config
 from pipeline.data.dataset import RowDataset
@@ -84,6 +84,7 @@ def test_ranks_share_the_very_batches_of_one_process(world: int) -> None:
         sampler.epoch = 2
         assert len(list(sampler)) == len(sampler)
         return list(sampler)
+
     shares = [batches(rank, world) for rank in range(world)]
     assert {len(part) for share in shares for part in share} == {8 // world}
     together = [sorted(key for part in parts for key in part) for parts in zip(*shares, strict=True)]
@@ -136,7 +137,14 @@ class Two(nn.Module):
 
 
 def mover(model: nn.Module, **changes: Any) -> Mover:
-    numbers: dict[str, Any] = {"lr": 0.1, "backbone_lr": 0.5, "weight_decay": 0.3, "warmup": 0.0, "clip": 1.0, "total_steps": 10}
+    numbers: dict[str, Any] = {
+        "lr": 0.1,
+        "backbone_lr": 0.5,
+        "weight_decay": 0.3,
+        "warmup": 0.0,
+        "clip": 1.0,
+        "total_steps": 10,
+    }
     return Mover(model, model.parameters(), **{**numbers, **changes})
 
 
@@ -198,7 +206,12 @@ def test_rows_hold_every_step_with_the_means_between_them(toy: Toy, tmp_path: Pa
     for every in (1, 4):
         toy.fit(toy.model(), tmp_path / str(every), replace(PLAN, log_every=every, clip=0.05))
     each, means = rows_of(tmp_path / "1", "train"), rows_of(tmp_path / "4", "train")
-    assert [row["step"] for row in each] == list(range(1, 3 * 6 + 1)) and [row["step"] for row in means] == [4, 8, 12, 16]
+    assert [row["step"] for row in each] == list(range(1, 3 * 6 + 1)) and [row["step"] for row in means] == [
+        4,
+        8,
+        12,
+        16,
+    ]
     for row in means:
         four = each[row["step"] - 4 : row["step"]]
         assert row["loss"] == pytest.approx(np.mean([r["loss"] for r in four]), rel=1e-9)
@@ -213,13 +226,20 @@ def test_no_rows_and_nan_in_the_data_are_refused_in_sentences(toy: Toy, tmp_path
     ill = make_toy(tmp_path / "ill")
     path = tmp_path / "ill" / ill.train.rows[5].path
     np.save(path, np.full((8, 6), np.nan, np.float32))
-    with pytest.raises(FloatingPointError, match=r"The loss is nan at step [0-5]\. .*values in the data that are not finite"):
+    with pytest.raises(
+        FloatingPointError, match=r"The loss is nan at step [0-5]\. .*values in the data that are not finite"
+    ):
         ill.fit(ill.model(), tmp_path / "nan")
 
 
-@pytest.mark.parametrize(("number", "asked"), [(signal.SIGTERM, (20,)), (signal.SIGUSR1, (47, 9)), (signal.SIGINT, (1, 60, 33))],
-                         ids=["SIGTERM", "SIGUSR1 twice", "SIGINT three times"])
-def test_interrupted_and_resumed_is_bit_equal(toy: Toy, tmp_path: Path, number: signal.Signals, asked: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("number", "asked"),
+    [(signal.SIGTERM, (20,)), (signal.SIGUSR1, (47, 9)), (signal.SIGINT, (1, 60, 33))],
+    ids=["SIGTERM", "SIGUSR1 twice", "SIGINT three times"],
+)
+def test_interrupted_and_resumed_is_bit_equal(
+    toy: Toy, tmp_path: Path, number: signal.Signals, asked: tuple[int, ...]
+) -> None:
     plan = replace(PLAN, epochs=4, log_every=5, save_every=3)
     whole = toy.model()
     first = toy.fit(whole, tmp_path / "whole", plan)
@@ -230,7 +250,9 @@ def test_interrupted_and_resumed_is_bit_equal(toy: Toy, tmp_path: Path, number: 
             toy.fit(toy.model(), folder, plan, train=SignalAt(toy.train, at, number), from_step=saved_step(folder))
         assert stop.value.exit_code == 128 + number
         steps.append(saved_step(folder))
-    assert steps == np.cumsum([math.ceil(at / 8) for at in asked]).tolist() and steps[-1] % 6, "after the step, in mid-epoch"
+    assert steps == np.cumsum([math.ceil(at / 8) for at in asked]).tolist() and steps[-1] % 6, (
+        "after the step, in mid-epoch"
+    )
     broken = toy.model(seed=5)  # what it began with does not matter
     second = toy.fit(broken, folder, plan, from_step=saved_step(folder))
     assert bytes_of(whole) == bytes_of(broken)
@@ -260,7 +282,9 @@ def test_a_state_of_other_rows_or_weights_is_refused(toy: Toy, tmp_path: Path) -
     toy.fit(toy.model(), tmp_path)
     fewer = RowDataset(toy.train.rows[:-1], toy.train.source, toy.train.targets)
     for model, samples in ((toy.model(), fewer), (toy.model(cell="lstm"), toy.train)):
-        with pytest.raises(ValueError, match=r"resume\.pt' was saved by a training on other rows or of other weights\..*--fresh"):
+        with pytest.raises(
+            ValueError, match=r"resume\.pt' was saved by a training on other rows or of other weights\..*--fresh"
+        ):
             toy.fit(model, tmp_path, train=samples, from_step=18)
 
 
@@ -277,8 +301,17 @@ def test_workers_change_nothing(toy: Toy, tmp_path: Path) -> None:
 
 
 def settings(tmp_path: Path, *more: str) -> list[str]:
-    return ["encoder.kind=series", "clock.rate=10", "core.hidden=8", "training.epochs=2", "training.device=cpu", "tracking.wandb=off",
-            f"data.path={tmp_path}/series/manifest.jsonl", f"run={tmp_path}/run", *more]
+    return [
+        "encoder.kind=series",
+        "clock.rate=10",
+        "core.hidden=8",
+        "training.epochs=2",
+        "training.device=cpu",
+        "tracking.wandb=off",
+        f"data.path={tmp_path}/series/manifest.jsonl",
+        f"run={tmp_path}/run",
+        *more,
+    ]
 
 
 def test_a_run_without_a_test_part_ends_well(tmp_path: Path) -> None:
@@ -294,8 +327,17 @@ def test_a_run_leaves_its_table_and_is_not_trained_twice(tmp_path: Path) -> None
     config = load_config(None, settings(tmp_path))
     finished = train(config, lambda text: None)
     assert [(r["model"], r["order"]) for r in finished.report["rows"]] == [
-        ("gru", "forward"), ("gru", "reversed"), ("gru", "shuffled"), ("mean-pool linear", "forward"), ("mean-pool MLP", "forward")]
-    assert [r["part"] for r in rows_of(finished.folder) if r["part"].startswith("test")] == ["test", "test_reversed", "test_shuffled"]
+        ("gru", "forward"),
+        ("gru", "reversed"),
+        ("gru", "shuffled"),
+        ("mean-pool linear", "forward"),
+        ("mean-pool MLP", "forward"),
+    ]
+    assert [r["part"] for r in rows_of(finished.folder) if r["part"].startswith("test")] == [
+        "test",
+        "test_reversed",
+        "test_shuffled",
+    ]
     with pytest.raises(ValueError, match="holds a finished run"):
         train(config, lambda text: None)
     assert evaluate(finished.folder, [], lambda text: None).report["rows"] == finished.report["rows"][:3]
@@ -303,9 +345,24 @@ def test_a_run_leaves_its_table_and_is_not_trained_twice(tmp_path: Path) -> None
 
 def test_two_processes_end_as_one_does(tmp_path: Path) -> None:
     tests = Path(__file__).parent
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tests / "two_processes.py"), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tests / "two_processes.py"),
+        str(tmp_path),
+    ]
     paths = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, text=True, capture_output=True, timeout=120)
+    result = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     toy = make_toy(tmp_path / "series")

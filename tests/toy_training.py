@@ -14,21 +14,33 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from made_series import WIDTH, make_series  # noqa: E402
+from made_series import WIDTH, make_series
 
-from pipeline.data.batch import Sample  # noqa: E402
-from pipeline.data.dataset import RowDataset, StoredSeries  # noqa: E402
-from pipeline.data.manifest import read_manifest  # noqa: E402
-from pipeline.data.vocabulary import Vocabulary  # noqa: E402
-from pipeline.models.model import Model  # noqa: E402
-from pipeline.recipe import ClassifySection, CoreSection, Recipe, SeriesSection  # noqa: E402
-from pipeline.training.fit import Plan, Progress, fit  # noqa: E402
-from pipeline.training.runtime import Runtime, seed_step  # noqa: E402
-from pipeline.training.track import Track  # noqa: E402
+from pipeline.data.batch import Sample
+from pipeline.data.dataset import RowDataset, StoredSeries
+from pipeline.data.manifest import read_manifest
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.models.model import Model
+from pipeline.recipe import ClassifySection, CoreSection, Recipe, SeriesSection
+from pipeline.training.fit import Plan, Progress, fit
+from pipeline.training.runtime import Runtime, seed_step
+from pipeline.training.track import Track
 
 CPU = Runtime(torch.device("cpu"))
-PLAN = Plan(epochs=3, batch_size=8, lr=1e-2, backbone_lr=0.1, weight_decay=0.01, warmup=0.1, clip=1.0, precision="float32",
-            patience=None, save_every=4, log_every=1, seed=0)
+PLAN = Plan(
+    epochs=3,
+    batch_size=8,
+    lr=1e-2,
+    backbone_lr=0.1,
+    weight_decay=0.01,
+    warmup=0.1,
+    clip=1.0,
+    precision="float32",
+    patience=None,
+    save_every=4,
+    log_every=1,
+    seed=0,
+)
 __all__ = ["CPU", "PLAN", "SignalAt", "Toy", "make_series", "make_toy"]
 
 
@@ -58,18 +70,50 @@ class Toy:
         """A new model, its weights drawn from the seed."""
         seed_step(seed, -1, 0)
         layers = 0 if cell == "mean" else 1
-        recipe = Recipe(encoder=SeriesSection(project=0, normalise="none", dropout=dropout), heads={"action": ClassifySection(dropout=dropout, pool="last" if cell == "mean" else "mean")},
-                        core=CoreSection(cell=cell, hidden=16, layers=layers, input_dropout=dropout))
+        recipe = Recipe(
+            encoder=SeriesSection(project=0, normalise="none", dropout=dropout),
+            heads={"action": ClassifySection(dropout=dropout, pool="last" if cell == "mean" else "mean")},
+            core=CoreSection(cell=cell, hidden=16, layers=layers, input_dropout=dropout),
+        )
         labels = Vocabulary.of(row.label for row in self.train.rows if row.label)
         return recipe.build({"action": labels}, input_size=WIDTH)
 
-    def fit(self, model: Model, folder: Path, plan: Plan = PLAN, *, train: RowDataset | None = None, val: bool = True,
-            place: Runtime = CPU, from_step: int | None = None, say: Callable[[str], None] = lambda text: None) -> Progress:
+    def fit(
+        self,
+        model: Model,
+        folder: Path,
+        plan: Plan = PLAN,
+        *,
+        train: RowDataset | None = None,
+        val: bool = True,
+        place: Runtime = CPU,
+        from_step: int | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> Progress:
         """Train in a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.set_num_threads(1)
-        with Track(folder, {}, mode="off", project="-", name=None, tags=(), from_step=from_step, say=say, is_active=place.is_first) as track:
-            return fit(model, self.train if train is None else train, self.val if val else None, plan, place, track, folder, say)
+        with Track(
+            folder,
+            {},
+            mode="off",
+            project="-",
+            name=None,
+            tags=(),
+            from_step=from_step,
+            say=say,
+            is_active=place.is_first,
+        ) as track:
+            return fit(
+                model,
+                self.train if train is None else train,
+                self.val if val else None,
+                plan,
+                place,
+                track,
+                folder,
+                say,
+            )
 
 
 def make_toy(folder: Path, count: int = 70) -> Toy:
@@ -80,6 +124,14 @@ def make_toy(folder: Path, count: int = 70) -> Toy:
 
     def target(row: Any, times: Any) -> torch.Tensor:
         return torch.tensor(labels.index(row.label))
-    parts = (RowDataset([r for r in rows if r.split == split], StoredSeries(manifest.root, 10.0), {"action": target}, window=9 if split == "train" else None)
-             for split in ("train", "val", "test"))
+
+    parts = (
+        RowDataset(
+            [r for r in rows if r.split == split],
+            StoredSeries(manifest.root, 10.0),
+            {"action": target},
+            window=9 if split == "train" else None,
+        )
+        for split in ("train", "val", "test")
+    )
     return Toy(*parts)

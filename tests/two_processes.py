@@ -13,8 +13,11 @@ from pipeline.training.runtime import Interrupted, runtime
 
 folder = Path(sys.argv[1])
 with runtime("cpu", 1) as place:
-    found: dict[str, object] = {"mean": place.mean({"a": float(place.rank), "b": 4.0}), "largest": place.largest(place.rank + 5),
-                                "agree": place.agree(float(place.rank + 7))}
+    found: dict[str, object] = {
+        "mean": place.mean({"a": float(place.rank), "b": 4.0}),
+        "largest": place.largest(place.rank + 5),
+        "agree": place.agree(float(place.rank + 7)),
+    }
     place.check_equal([torch.ones(3), torch.zeros(())], 1)
     try:
         place.check_equal([torch.ones(3), torch.full((), 1e-7 * place.rank)], 2)

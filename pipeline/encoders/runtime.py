@@ -39,8 +39,10 @@ def runtime_name(runtime: Runtime, device: torch.device) -> str:
     """
     has_openvino = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and (device.type != "cpu" or not has_openvino):
-        raise ValueError(f"runtime: openvino needs the openvino package and a CPU, and this is {device.type} "
-                         f"{'with' if has_openvino else 'without'} it. Use runtime: torch.")
+        raise ValueError(
+            f"runtime: openvino needs the openvino package and a CPU, and this is {device.type} "
+            f"{'with' if has_openvino else 'without'} it. Use runtime: torch."
+        )
     if runtime == "torch" or device.type != "cpu" or not has_openvino:
         return "torch-float32"
     return f"openvino-{_precision()}"
@@ -67,8 +69,12 @@ class _TorchLook:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return np.concatenate([self.backbone(torch.from_numpy(part).to(self.device)).float().cpu().numpy()[:n]
-                                   for part, n in _chunks(pixels)])
+            return np.concatenate(
+                [
+                    self.backbone(torch.from_numpy(part).to(self.device)).float().cpu().numpy()[:n]
+                    for part, n in _chunks(pixels)
+                ]
+            )
 
 
 class _OpenVinoLook:

@@ -38,8 +38,18 @@ class Classify(nn.Module):
 
     opponent: nn.Module | None
 
-    def __init__(self, *, name: str, input_size: int, vocabulary: Vocabulary, pool: Pool = "mean", dropout: float = 0.0,
-                 label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, step_loss: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        input_size: int,
+        vocabulary: Vocabulary,
+        pool: Pool = "mean",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        step_loss: float = 0.0,
+    ) -> None:
         super().__init__()
         self.opponent = None
         self.name, self.vocabulary, self.pool = name, vocabulary, pool
@@ -69,13 +79,18 @@ class Classify(nn.Module):
         assert isinstance(target, Tensor)
         logits = self.step_logits(seen)
         weights = self.get_buffer("class_weights")[target]
-        whole = F.cross_entropy(self.pooled(self._fold(seen, logits, None)), target, reduction="none",
-                                label_smoothing=self.label_smoothing)
+        whole = F.cross_entropy(
+            self.pooled(self._fold(seen, logits, None)), target, reduction="none", label_smoothing=self.label_smoothing
+        )
         terms = {self.name: (weights * whole).mean() * (1.0 - self.step_loss)}
         if self.step_loss:
             mask = seen.steps.mask
-            every = F.cross_entropy(logits.transpose(1, 2), target[:, None].expand(mask.shape), reduction="none",
-                                    label_smoothing=self.label_smoothing)
+            every = F.cross_entropy(
+                logits.transpose(1, 2),
+                target[:, None].expand(mask.shape),
+                reduction="none",
+                label_smoothing=self.label_smoothing,
+            )
             mean = torch.where(mask, every, 0.0).sum(1) / mask.sum(1).clamp(min=1)
             terms[f"{self.name}_steps"] = (weights * mean).mean() * self.step_loss
         return terms
@@ -89,8 +104,10 @@ class Classify(nn.Module):
         probabilities = self.pooled(memory).float().softmax(dim=-1).cpu()
         order = probabilities.argsort(dim=-1, descending=True, stable=True)
         names = self.vocabulary.names
-        return [Classification(tuple((names[i], float(p[i])) for i in o.tolist()))
-                for p, o in zip(probabilities, order, strict=True)]
+        return [
+            Classification(tuple((names[i], float(p[i])) for i in o.tolist()))
+            for p, o in zip(probabilities, order, strict=True)
+        ]
 
     def _fold(self, seen: Seen, logits: Tensor, memory: Memory | None) -> Memory:
         mask = seen.steps.mask[:, :, None]
@@ -104,7 +121,9 @@ class Classify(nn.Module):
             return torch.where(has_any, logits.gather(1, at)[:, 0], total), torch.where(has_any, 1.0, weight), peak
         if self.score is None:
             return total + torch.where(mask, logits, 0.0).sum(1), weight + mask.sum(1).to(weight.dtype), peak
-        scores = torch.where(mask, self.score(seen.steps.zeroed().data), -torch.inf)  # (B, T, 1); softmax over time, online
+        scores = torch.where(
+            mask, self.score(seen.steps.zeroed().data), -torch.inf
+        )  # (B, T, 1); softmax over time, online
         new_peak = torch.maximum(peak, scores.amax(dim=1))
         safe = torch.where(new_peak.isfinite(), new_peak, 0.0)
         old = torch.exp(peak - safe)

@@ -31,9 +31,15 @@ def predict_all(found: Sequence[Found], predictor: Predictor, *, top: int) -> It
 
 def as_row(name: str, answer: Answer, top: int) -> Row:
     """path, status, seconds, looks, one entry a head, warnings, error."""
-    return {"path": name, "status": answer.status, "seconds": round(answer.seconds, 3), "looks": answer.looks,
-            **{head: prediction.row(top) for head, prediction in answer.predictions.items()},
-            "warnings": list(answer.warnings), "error": answer.error}
+    return {
+        "path": name,
+        "status": answer.status,
+        "seconds": round(answer.seconds, 3),
+        "looks": answer.looks,
+        **{head: prediction.row(top) for head, prediction in answer.predictions.items()},
+        "warnings": list(answer.warnings),
+        "error": answer.error,
+    }
 
 
 def headline(row: Row) -> str:

@@ -31,8 +31,16 @@ class Extraction:
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def extract(videos: Sequence[Path], store: FeatureStore, look: Callable[[], Look], *, clock: Clock, transform: Transform,
-            backend: Backend, on_video: Callable[[int, int], None] = lambda done, total: None) -> Extraction:
+def extract(
+    videos: Sequence[Path],
+    store: FeatureStore,
+    look: Callable[[], Look],
+    *,
+    clock: Clock,
+    transform: Transform,
+    backend: Backend,
+    on_video: Callable[[int, int], None] = lambda done, total: None,
+) -> Extraction:
     """Fill the store. `look` is called once, when the first video needs it; on_video(done, total) after each."""
     found = Extraction()
     ready: Look | None = None

@@ -55,14 +55,15 @@ class Predictor:
     def watch(self, path: Path) -> Answer:
         """Decode, look and answer. A file that cannot be read gives a failed answer, not an exception."""
         recipe = self.checkpoint.recipe
-        if recipe.encoder.kind != "frames":
+        section = recipe.encoder
+        if section.kind != "frames":
             return self._series(path)
         warnings: tuple[str, ...] = ()
         last = 0.0
 
         def windows() -> Iterator[np.ndarray]:
             nonlocal warnings, last
-            for clip in decode(path, clock=self.clock, transform=recipe.encoder.transform(), backend=recipe.encoder.decoder):  # type: ignore[union-attr]
+            for clip in decode(path, clock=self.clock, transform=section.transform(), backend=section.decoder):
                 warnings, last = clip.warnings, float(clip.times[-1])
                 yield self.look(clip.frames).astype(np.float16)  # as stored for training
 
@@ -82,8 +83,10 @@ class Predictor:
             return Answer("failed:not_a_series", error=f"'{path}' is no .npy file: {error}.")
         wanted = self.checkpoint.input_size
         if values.ndim != 2 or values.shape[1] != wanted or values.dtype.kind not in "fiu":
-            return Answer("failed:wrong_shape", error=f"'{path}' holds {values.dtype} {values.shape}. This model wants "
-                          f"numbers of shape (T, {wanted}).")
+            return Answer(
+                "failed:wrong_shape",
+                error=f"'{path}' holds {values.dtype} {values.shape}. This model wants numbers of shape (T, {wanted}).",
+            )
         predictions, looks = self._fold("series", iter([values.astype(np.float32)]))
         return Answer("ok", looks / self.clock.rate, looks, predictions)
 
@@ -107,5 +110,3 @@ class Predictor:
         for name in self.model.heads:
             memories[name] = self.model.head(name).observe(seen, memories.get(name))
         return seen.state
-
-

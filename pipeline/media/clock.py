@@ -43,7 +43,9 @@ class Clock:
             k += 1
         return k / self.rate + TOLERANCE < end
 
-    def follow(self, frames: Iterable[tuple[float, T]], last_duration: float | Callable[[], float]) -> Iterator[tuple[float, T]]:
+    def follow(
+        self, frames: Iterable[tuple[float, T]], last_duration: float | Callable[[], float]
+    ) -> Iterator[tuple[float, T]]:
         """Turns (presentation time, frame), in order, into (look time, the frame shown then).
 
         Shown is the last frame whose time, counted from the first frame, is <= the look time. Looks go on until the

@@ -91,7 +91,9 @@ def pictures(
         if picture is not latest:
             raw = picture()
             if stored not in (None, raw.shape):
-                notes.warn(f"size_change: The frames change their size ({stored} to {raw.shape}); all are rescaled alike.")
+                notes.warn(
+                    f"size_change: The frames change their size ({stored} to {raw.shape}); all are rescaled alike."
+                )
             latest, stored = picture, raw.shape
             if transform is None:
                 ready = show(raw, file.rotation, file.width, file.height)
@@ -139,7 +141,9 @@ def counted(frames: Iterator[tuple[float, Picture]], clock: Clock, notes: Notes)
         yield time, picture
     seconds = last - first + notes.last_duration
     if count <= 2 or seconds < 1 / clock.rate:
-        notes.warn(f"short_video: The video is very short ({count} frames, {seconds:.2f} s at {clock.rate:g} looks a second).")
+        notes.warn(
+            f"short_video: The video is very short ({count} frames, {seconds:.2f} s at {clock.rate:g} looks a second)."
+        )
 
 
 def check_arguments(

@@ -59,7 +59,9 @@ def expand_path(text: str, follow_links: bool, is_alone: bool) -> Iterator[Found
     """A file, a folder or a glob -> its videos."""
     path = Path(text)
     if "\0" in text or not text:
-        yield problem(Path(text.replace("\0", "\\0")), "missing", "This is no path", "A path has no NUL and is not empty")
+        yield problem(
+            Path(text.replace("\0", "\\0")), "missing", "This is no path", "A path has no NUL and is not empty"
+        )
     elif os.path.isdir(path):
         yield from search_folder(path, follow_links, is_alone)
     elif os.path.lexists(path):
@@ -84,7 +86,9 @@ def search_folder(folder: Path, follow_links: bool, is_alone: bool) -> Iterator[
         name = relative_name(folder) if entry.path == folder else inner.as_posix() if is_alone else None
         yield replace(entry, name=name or (Path(relative_name(folder)) / inner).as_posix())
     if not count:
-        yield problem(folder, "no_videos", "The folder holds no video", "Videos are known by their suffix (.mp4, .avi, ...)")
+        yield problem(
+            folder, "no_videos", "The folder holds no video", "Videos are known by their suffix (.mp4, .avi, ...)"
+        )
 
 
 def walk(folder: Path, root: str, seen: set[tuple[int, int]], follow_links: bool) -> Iterator[Found]:
@@ -119,7 +123,9 @@ def read_list(path: Path, follow_links: bool) -> Iterator[Found]:
     try:
         lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
-        yield problem(path, "unreadable", f"The list cannot be read: {error.strerror}", "A list is a readable text file")
+        yield problem(
+            path, "unreadable", f"The list cannot be read: {error.strerror}", "A list is a readable text file"
+        )
         return
     inputs = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not inputs:
@@ -130,7 +136,9 @@ def read_list(path: Path, follow_links: bool) -> Iterator[Found]:
 
 def problem(path: Path, code: str, what: str, right: str) -> Found:
     """The row of an input that gives no video."""
-    return Found(path, relative_name(path), f"{code}: {what} ({str(path)!r}). {right}. Correct the input or leave it out.")
+    return Found(
+        path, relative_name(path), f"{code}: {what} ({str(path)!r}). {right}. Correct the input or leave it out."
+    )
 
 
 def is_video(name: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 
 SOUND_CHUNK = 1024  # samples, the length of an AAC frame
 
@@ -52,7 +53,7 @@ def write_video(
 
 
 def encode(
-    container: av.container.OutputContainer,
+    container: OutputContainer,
     frames: Iterable[np.ndarray],
     fps: Fraction,
     sound: np.ndarray | None,
@@ -88,12 +89,12 @@ def encode(
         image.pts, image.time_base = num_frames, 1 / fps
         container.mux(picture.encode(image))
         num_frames += 1
-        if voice is not None:
+        if voice is not None and sound is not None:
             num_samples = encode_sound(container, voice, sound, num_samples, int(num_frames / fps * sound_rate))
     if num_frames == 0:
         return 0
     container.mux(picture.encode(None))
-    if voice is not None:
+    if voice is not None and sound is not None:
         encode_sound(container, voice, sound, num_samples, len(sound) + SOUND_CHUNK)
         container.mux(voice.encode(None))
     return num_frames
@@ -116,6 +117,7 @@ def encode_sound(container, voice, sound: np.ndarray, start: int, end: int) -> i
 
 
 def check_frame(frame: np.ndarray, shape: tuple[int, ...], index: int) -> None:
+    """Raises ValueError for a frame that cannot be encoded beside the others."""
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(
             f"Frame {index} is {frame.dtype} {frame.shape}. A frame must be uint8 (height, width, 3) in RGB. Convert it first."

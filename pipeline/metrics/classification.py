@@ -12,7 +12,10 @@ def classification(scores: Tensor, labels: Tensor) -> dict[str, Any]:
     """Scores (N, C), labels (N,) int64 -> top-1, top-5 (where C > 5), mean class accuracy (over the classes that occur),
     accuracy per class (None where it does not occur) and the confusion matrix, rows the truth.
     """
-    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix  # slow to import
+    from torchmetrics.functional.classification import (  # slow to import
+        multiclass_accuracy,
+        multiclass_confusion_matrix,
+    )
 
     count = scores.shape[1]
     matrix = multiclass_confusion_matrix(scores.argmax(-1), labels, num_classes=count)

@@ -62,8 +62,18 @@ class Core(nn.Module):
         input_dropout: on each layer's input. recurrent_dropout: on h_{t-1}. Both are probabilities of zero.
     """
 
-    def __init__(self, *, cell: Cell, input_size: int, hidden: int, layers: int = 1, bidirectional: bool = False,
-                 residual: bool = False, input_dropout: float = 0.0, recurrent_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        cell: Cell,
+        input_size: int,
+        hidden: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        residual: bool = False,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.cell: Cell = cell
         self.hidden, self.layers, self.residual = hidden, layers, residual
@@ -104,8 +114,10 @@ class Core(nn.Module):
         bidirectional core is given a state: it would have to know the future.
         """
         if state is not None and not self.is_causal:
-            raise ValueError("This core is bidirectional, so it cannot go on from a state: it reads the end of a "
-                             "sequence first. Give it whole sequences, or train with core.bidirectional=false.")
+            raise ValueError(
+                "This core is bidirectional, so it cannot go on from a state: it reads the end of a "
+                "sequence first. Give it whole sequences, or train with core.bidirectional=false."
+            )
         old = state if state is not None else self.initial_state(x.data.shape[0])
         x = x.map(lambda d: d.to(old[0].dtype)).zeroed()
         if x.data.shape[1] == 0:
@@ -150,7 +162,9 @@ class Core(nn.Module):
 
     def _run(self, x: Padded, old: State, suffix: str) -> tuple[Tensor, State]:
         """One layer in one direction. old: each (B, H). Returns (B, T, H) and the last state, each (B, H)."""
-        w_ih, w_hh, b_ih, b_hh = (self.get_parameter(f"{n}{suffix}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        w_ih, w_hh, b_ih, b_hh = (
+            self.get_parameter(f"{n}{suffix}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
         if self.training and self.recurrent_dropout > 0.0:
             keep = 1.0 - self.recurrent_dropout
             w_hh = w_hh * (w_hh.new_empty((1, self.hidden)).bernoulli_(keep) / keep)
@@ -164,8 +178,17 @@ class Core(nn.Module):
                 hold = w_ih.new_zeros((4, self.hidden))
                 hold[0], hold[1] = -_HOLD, _HOLD
                 w_ih = torch.cat([w_ih, hold.reshape(-1, 1)], dim=1)
-            y, h, c = torch._VF.lstm(data, (h0, old[1][None].contiguous()), [w_ih, w_hh, b_ih, b_hh],  # type: ignore[attr-defined]
-                                     True, 1, 0.0, self.training, False, True)
+            y, h, c = torch._VF.lstm(
+                data,
+                (h0, old[1][None].contiguous()),
+                [w_ih, w_hh, b_ih, b_hh],  # type: ignore[attr-defined]
+                True,
+                1,
+                0.0,
+                self.training,
+                False,
+                True,
+            )
             last = (_at_end(y, x.lengths, old[0]) if is_ragged else h[0], c[0])
         else:
             kernel = getattr(torch._VF, self.cell)  # type: ignore[attr-defined]

@@ -60,7 +60,10 @@ class Model(nn.Module):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Who plays in training: the model itself, and the opponent of each head that has one."""
-        opponents = {name: list(head.opponent.parameters()) for name in self.heads
-                     if (head := self.head(name)).opponent is not None}
+        opponents = {
+            name: list(head.opponent.parameters())
+            for name in self.heads
+            if (head := self.head(name)).opponent is not None
+        }
         taken = {id(p) for parameters in opponents.values() for p in parameters}
         return {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in taken], **opponents}

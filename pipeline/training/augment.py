@@ -29,7 +29,9 @@ class ClipAugment:
         share = 1.0 - (1.0 - self.crop) * side
         h, w = round(height * share), round(width * share)
         if (h, w) != (height, width):
-            x = F.resized_crop(x, round(top * (height - h)), round(left * (width - w)), h, w, [height, width], antialias=True)
+            x = F.resized_crop(
+                x, round(top * (height - h)), round(left * (width - w)), h, w, [height, width], antialias=True
+            )
         if self.flip and mirror < 0.5:
             x = F.horizontal_flip(x)
         if self.colour:

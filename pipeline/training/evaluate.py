@@ -62,5 +62,8 @@ def judge(model: Model, dataset: RowDataset, *, batch_size: int, device: torch.d
             labels.setdefault(name, []).append(target.cpu())
     model.train(was_training)
     place = torch.tensor(order).argsort()
-    return Judged(total / max(1, len(order)), {h: torch.cat(s)[place] for h, s in scores.items()},
-                  {h: torch.cat(t)[place] for h, t in labels.items()})
+    return Judged(
+        total / max(1, len(order)),
+        {h: torch.cat(s)[place] for h, s in scores.items()},
+        {h: torch.cat(t)[place] for h, t in labels.items()},
+    )

@@ -71,20 +71,40 @@ class Progress:
     is_finished: bool = False
 
 
-def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Plan, runtime: Runtime, track: Track,
-        folder: Path, say: Callable[[str], None]) -> Progress:
+def fit(
+    model: Model,
+    train: RowDataset,
+    validation: RowDataset | None,
+    plan: Plan,
+    runtime: Runtime,
+    track: Track,
+    folder: Path,
+    say: Callable[[str], None],
+) -> Progress:
     """Train, keep the best epoch by validation (or the last where there is none), leave its weights in the model.
 
     Raises Interrupted after SIGINT, SIGTERM or SIGUSR1 (on any rank), with the state saved. ValueError where there is
     nothing to learn from, or the saved state is of other data.
     """
     if not len(train):
-        raise ValueError("No row is left to train on. At least one would be. Look at data.split, at the manifest's splits and at "
-                         "the videos that could not be read.")
+        raise ValueError(
+            "No row is left to train on. At least one would be. Look at data.split, at the manifest's splits and at "
+            "the videos that could not be read."
+        )
     sampler = EpochSampler(train.lengths, plan.batch_size, plan.seed, runtime.rank, runtime.world)
-    movers = {player: Mover(model, parameters, lr=plan.lr, backbone_lr=plan.backbone_lr, weight_decay=plan.weight_decay,
-                            warmup=plan.warmup, clip=plan.clip, total_steps=plan.epochs * len(sampler))
-              for player, parameters in model.players().items()}
+    movers = {
+        player: Mover(
+            model,
+            parameters,
+            lr=plan.lr,
+            backbone_lr=plan.backbone_lr,
+            weight_decay=plan.weight_decay,
+            warmup=plan.warmup,
+            clip=plan.clip,
+            total_steps=plan.epochs * len(sampler),
+        )
+        for player, parameters in model.players().items()
+    }
     now = _resume(folder, model, movers, _digest(train))
     modules = {player: _shared(model, runtime) for player in movers}
     loader = _loader(train, sampler, plan)
@@ -102,14 +122,28 @@ def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Pl
                         terms: dict[str, Tensor] = module(batch, player)
                         loss = torch.stack(list(terms.values())).sum()
                     moved = movers[player].move(loss, now.step)
-                    _add(now.sums, {"loss": float(loss.detach()), **{f"loss/{k}": float(v.detach()) for k, v in terms.items()},
-                                    "grad_norm": moved["grad_norm"]})
+                    _add(
+                        now.sums,
+                        {
+                            "loss": float(loss.detach()),
+                            **{f"loss/{k}": float(v.detach()) for k, v in terms.items()},
+                            "grad_norm": moved["grad_norm"],
+                        },
+                    )
                 now.step, now.batch, now.count = now.step + 1, now.batch + 1, now.count + 1
                 if now.step % plan.log_every == 0:
                     means = {k: v / now.count for k, v in runtime.mean(now.sums).items()}
                     now.sums, now.count = {}, 0
-                    track.log({"step": now.step, "epoch": now.epoch, "part": "train", **means, "lr": moved["lr"],
-                               "time/seconds": round(time.monotonic() - started, 3)})
+                    track.log(
+                        {
+                            "step": now.step,
+                            "epoch": now.epoch,
+                            "part": "train",
+                            **means,
+                            "lr": moved["lr"],
+                            "time/seconds": round(time.monotonic() - started, 3),
+                        }
+                    )
                 if now.batch == len(sampler):
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
                 is_over = now.is_finished or now.epoch == plan.epochs
@@ -126,8 +160,16 @@ def fit(model: Model, train: RowDataset, validation: RowDataset | None, plan: Pl
     return now
 
 
-def _end_epoch(model: Model, validation: RowDataset | None, plan: Plan, runtime: Runtime, track: Track, now: Progress,
-               say: Callable[[str], None], started: float) -> None:
+def _end_epoch(
+    model: Model,
+    validation: RowDataset | None,
+    plan: Plan,
+    runtime: Runtime,
+    track: Track,
+    now: Progress,
+    say: Callable[[str], None],
+    started: float,
+) -> None:
     text = f"epoch {now.epoch + 1:>3}/{plan.epochs}"
     if validation is not None:
         judged = judge(model, validation, batch_size=plan.batch_size, device=runtime.device)
@@ -137,8 +179,16 @@ def _end_epoch(model: Model, validation: RowDataset | None, plan: Plan, runtime:
             now.best_weights = {name: p.cpu().clone() for name, p in _learned(model).items()}
         elif plan.patience is not None and now.epoch - now.best_epoch >= plan.patience:
             now.is_finished = True
-        track.log({"step": now.step, "epoch": now.epoch, "part": "val", "loss": judged.loss, "accuracy": judged.accuracy,
-                   "time/seconds": round(time.monotonic() - started, 3)})
+        track.log(
+            {
+                "step": now.step,
+                "epoch": now.epoch,
+                "part": "val",
+                "loss": judged.loss,
+                "accuracy": judged.accuracy,
+                "time/seconds": round(time.monotonic() - started, 3),
+            }
+        )
         text += f"   validation accuracy {judged.accuracy:.3f}   loss {judged.loss:.3f}"
         text += "   best so far" if now.best_epoch == now.epoch else ""
         text += f"\nstopped: no better validation score for {plan.patience} epochs" if now.is_finished else ""
@@ -160,8 +210,15 @@ def _shared(model: Model, runtime: Runtime) -> nn.Module:
 def _loader(train: RowDataset, sampler: EpochSampler, plan: Plan) -> Callable[[], Iterator[Batch]]:
     if plan.workers == 0:
         return lambda: (collate([train[key] for key in keys]) for keys in sampler)
-    loader = DataLoader(train, batch_sampler=sampler, collate_fn=collate, num_workers=plan.workers,  # type: ignore[arg-type]
-                        multiprocessing_context="spawn", persistent_workers=True, worker_init_fn=_leave_signals_to_main)
+    loader = DataLoader(
+        train,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=plan.workers,  # type: ignore[arg-type]
+        multiprocessing_context="spawn",
+        persistent_workers=True,
+        worker_init_fn=_leave_signals_to_main,
+    )
     return lambda: iter(loader)
 
 
@@ -184,10 +241,15 @@ def _add(sums: dict[str, float], values: dict[str, float]) -> None:
 
 def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, runtime: Runtime, track: Track) -> None:
     track.sync()
-    now.sums = runtime.mean(now.sums)  # on every rank, so that the rest of the run does not depend on whether it is resumed
+    now.sums = runtime.mean(
+        now.sums
+    )  # on every rank, so that the rest of the run does not depend on whether it is resumed
     if runtime.is_first:
-        state: dict[str, Any] = {"progress": vars(now), "model": _learned(model),
-                                 "movers": {player: mover.state_dict() for player, mover in movers.items()}}
+        state: dict[str, Any] = {
+            "progress": vars(now),
+            "model": _learned(model),
+            "movers": {player: mover.state_dict() for player, mover in movers.items()},
+        }
         partial = folder / f".{STATE}.partial"
         torch.save(state, partial)
         with open(partial, "rb") as file:
@@ -202,8 +264,10 @@ def _resume(folder: Path, model: Model, movers: dict[str, Mover], rows: str) -> 
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     shapes = [{name: tuple(p.shape) for name, p in weights.items()} for weights in (state["model"], _learned(model))]
     if state["progress"].get("rows") != rows or shapes[0] != shapes[1]:
-        raise ValueError(f"'{folder / STATE}' was saved by a training on other rows or of other weights. To go on it needs the "
-                         "same ones. Bring the data back as it was, or start over with --fresh.")
+        raise ValueError(
+            f"'{folder / STATE}' was saved by a training on other rows or of other weights. To go on it needs the "
+            "same ones. Bring the data back as it was, or start over with --fresh."
+        )
     model.load_state_dict(state["model"], strict=False)
     for player, mover in movers.items():
         mover.load_state_dict(state["movers"][player])

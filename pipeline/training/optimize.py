@@ -24,8 +24,18 @@ def schedule(step: int, total: int, warmup: float) -> float:
 class Mover:
     """AdamW over one player. Weights decay, biases and norms do not; the CNN's own move at `backbone_lr` of lr."""
 
-    def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter], *, lr: float, backbone_lr: float,
-                 weight_decay: float, warmup: float, clip: float, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        backbone_lr: float,
+        weight_decay: float,
+        warmup: float,
+        clip: float,
+        total_steps: int,
+    ) -> None:
         self.parameters = list(parameters)
         mine = {id(p) for p in self.parameters}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -33,8 +43,12 @@ class Mover:
             if id(p) in mine:
                 factor = backbone_lr if ".backbone." in f".{name}" else 1.0
                 groups.setdefault((factor, weight_decay if p.ndim > 1 else 0.0), []).append(p)
-        self.optimizer = torch.optim.AdamW([{"params": ps, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay}
-                                            for (factor, decay), ps in groups.items()])
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": ps, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay}
+                for (factor, decay), ps in groups.items()
+            ]
+        )
         self.warmup, self.clip, self.total_steps = warmup, clip, total_steps
 
     def move(self, loss: Tensor, step: int) -> dict[str, float]:
@@ -64,5 +78,7 @@ class Mover:
 
 
 def _not_finite(what: str, value: float, step: int) -> str:
-    return (f"The {what} is {value} at step {step}. It would be a finite number. Lower training.lr or training.clip, or look "
-            "for values in the data that are not finite.")
+    return (
+        f"The {what} is {value} at step {step}. It would be a finite number. Lower training.lr or training.clip, or look "
+        "for values in the data that are not finite."
+    )

@@ -22,7 +22,9 @@ def table(report: dict[str, Any]) -> str:
     shown = [n for n in _NUMBERS if any(n in r for r in rows)]
     lines = []
     wide = max([len(_name(r, heads)) for r in rows] + [5])
-    lines.append(f"{'model':<{wide}}  {'steps':<9}" + "".join(f"{n.replace('_', ' '):>21}" for n in shown) + f"{'clips':>7}")
+    lines.append(
+        f"{'model':<{wide}}  {'steps':<9}" + "".join(f"{n.replace('_', ' '):>21}" for n in shown) + f"{'clips':>7}"
+    )
     for r in rows:
         numbers = "".join(f"{r[n]:>21.3f}" if n in r else f"{'':>21}" for n in shown)
         lines.append(f"{_name(r, heads):<{wide}}  {r['order']:<9}{numbers}{r['count']:>7}")

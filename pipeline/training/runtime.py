@@ -69,9 +69,11 @@ class Runtime:
         dist.all_gather(found, mine)
         others = [str(rank) for rank, one in enumerate(found) if int(one) != int(found[0])]
         if others:
-            raise RuntimeError(f"At step {step} the weights of process {', '.join(others)} differ from those of process 0. "
-                               "Replicas are equal after every step. Look for a faulty device or a mix of torch versions, "
-                               "then run again: it goes on from the last saved state.")
+            raise RuntimeError(
+                f"At step {step} the weights of process {', '.join(others)} differ from those of process 0. "
+                "Replicas are equal after every step. Look for a faulty device or a mix of torch versions, "
+                "then run again: it goes on from the last saved state."
+            )
 
     def wait(self) -> None:
         """Until every rank is here."""
@@ -82,7 +84,9 @@ class Runtime:
 @contextmanager
 def runtime(device: str, threads: int) -> Iterator[Runtime]:
     """Join torchrun's processes where there are any; leave them at the end. Raises ConfigError for a bad device."""
-    world, rank, local = (int(os.environ.get(k, d)) for k, d in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))
+    world, rank, local = (
+        int(os.environ.get(k, d)) for k, d in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+    )
     chosen = _device(device, local)
     if threads:
         torch.set_num_threads(threads)
@@ -105,8 +109,10 @@ def _device(wish: str, local_rank: int) -> torch.device:
     except RuntimeError:
         raise ConfigError(f"training.device = '{wish}' is no device. Use auto, cpu, cuda or cuda:1.") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(f"training.device = '{wish}', but torch sees {torch.cuda.device_count()} CUDA devices here. "
-                          "Use auto or cpu.")
+        raise ConfigError(
+            f"training.device = '{wish}', but torch sees {torch.cuda.device_count()} CUDA devices here. "
+            "Use auto or cpu."
+        )
     return torch.device("cuda", local_rank) if device.type == "cuda" and device.index is None else device
 
 
@@ -120,7 +126,9 @@ class Interrupted(Exception):
     """A signal asked the run to stop; its state was saved."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}. The state is saved; the same command goes on from there.")
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}. The state is saved; the same command goes on from there."
+        )
         self.exit_code = 128 + number
 
 

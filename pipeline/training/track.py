@@ -20,11 +20,15 @@ from typing import Any, Literal
 WandbMode = Literal["auto", "online", "offline", "off"]
 Row = Mapping[str, Any]
 
-_SECRET = re.compile(r"(?i)(^|[_.-])((api|access|auth|private)_?(keys?|tokens?)|key|token|secrets?|pass(word|wd|phrase)s?|pwd|"
-                     r"credentials?|auth(orization)?|bearer)([_.-]|$)")
+_SECRET = re.compile(
+    r"(?i)(^|[_.-])((api|access|auth|private)_?(keys?|tokens?)|key|token|secrets?|pass(word|wd|phrase)s?|pwd|"
+    r"credentials?|auth(orization)?|bearer)([_.-]|$)"
+)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _IN_URL = re.compile(r"(?<=://)[^/?#\s]+@")
-_TOKEN_IN_URL = re.compile(r"(?i)([?&#;](?:[\w-]*(?:key|token|secret|password|signature|credential)[\w-]*|sig|auth|pwd)=)[^&#;\s]+")
+_TOKEN_IN_URL = re.compile(
+    r"(?i)([?&#;](?:[\w-]*(?:key|token|secret|password|signature|credential)[\w-]*|sig|auth|pwd)=)[^&#;\s]+"
+)
 _REDACTED = "[redacted]"
 
 
@@ -41,7 +45,9 @@ def redact(value: Any, key: str = "", *, is_secret: bool = False) -> Any:
         return value
     if is_secret:
         return _REDACTED
-    return _TOKEN_IN_URL.sub(rf"\1{_REDACTED}", _IN_URL.sub(f"{_REDACTED}@", value)) if isinstance(value, str) else value
+    return (
+        _TOKEN_IN_URL.sub(rf"\1{_REDACTED}", _IN_URL.sub(f"{_REDACTED}@", value)) if isinstance(value, str) else value
+    )
 
 
 class Track:
@@ -52,8 +58,19 @@ class Track:
     uninterrupted one's, time fields aside.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, mode: WandbMode, project: str, name: str | None,
-                 tags: Sequence[str], from_step: int | None, say: Callable[[str], None], is_active: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        mode: WandbMode,
+        project: str,
+        name: str | None,
+        tags: Sequence[str],
+        from_step: int | None,
+        say: Callable[[str], None],
+        is_active: bool = True,
+    ) -> None:
         self.say, self.path, self.is_active = say, folder / "metrics.jsonl", is_active
         self._wandb: Any = None
         if not is_active:
@@ -85,21 +102,25 @@ class Track:
 
     def confusion(self, names: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
         """A table of the confusion matrix, rows the truth."""
+
         def send(run: Any) -> None:
             import wandb
 
             rows = [[t, p, matrix[i][j]] for i, t in enumerate(names) for j, p in enumerate(names)]
             run.log({"confusion": wandb.Table(columns=["truth", "predicted", "count"], data=rows)})
+
         self._guard(send)
 
     def artifact(self, folder: Path, name: str) -> None:
         """The model's folder as an artifact."""
+
         def send(run: Any) -> None:
             import wandb
 
             artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="model")
             artifact.add_dir(str(folder), policy="immutable")  # no second copy of the weights in the user's home
             run.log_artifact(artifact)
+
         self._guard(send)
 
     def __enter__(self) -> Track:
@@ -116,6 +137,7 @@ class Track:
 
         def finish(run: Any) -> None:
             run.finish(exit_code=exit_code)
+
         self._guard(finish)
 
     def _guard(self, act: Callable[[Any], None]) -> None:
@@ -129,11 +151,21 @@ class Track:
 
     def _give_up(self, error: Exception) -> None:
         self._wandb = None
-        self.say(f"Weights & Biases stopped ({type(error).__name__}: {error}). The run goes on; every row stands in "
-                 f"{self.path.name}.")
+        self.say(
+            f"Weights & Biases stopped ({type(error).__name__}: {error}). The run goes on; every row stands in "
+            f"{self.path.name}."
+        )
 
-    def _start_wandb(self, folder: Path, config: Mapping[str, Any], mode: Literal["auto", "online", "offline"],
-                     project: str, name: str | None, tags: Sequence[str], old: Sequence[Row]) -> None:
+    def _start_wandb(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        mode: Literal["auto", "online", "offline"],
+        project: str,
+        name: str | None,
+        tags: Sequence[str],
+        old: Sequence[Row],
+    ) -> None:
         if mode == "auto" and os.environ.get("WANDB_MODE", "").lower() in ("disabled", "dryrun", "offline"):
             if os.environ["WANDB_MODE"].lower() == "disabled":
                 return
@@ -148,22 +180,45 @@ class Track:
         identity = _identity(folder)
         if mode == "offline":
             _drop_unsynced(folder / "wandb", identity)
-        settings = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, save_code=False,
-                                  x_disable_stats=True, x_disable_machine_info=True, x_disable_meta=True, program="unreel")
-        self._wandb = wandb.init(dir=str(folder), project=project, name=redact(name or folder.name), id=identity, mode=mode,
-                                 tags=redact(tags), resume="allow", config=redact(config), settings=settings)
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            program="unreel",
+        )
+        self._wandb = wandb.init(
+            dir=str(folder),
+            project=project,
+            name=redact(name or folder.name),
+            id=identity,
+            mode=mode,
+            tags=redact(tags),
+            resume="allow",
+            config=redact(config),
+            settings=settings,
+        )
         self._wandb.define_metric("step")
         self._wandb.define_metric("*", step_metric="step")
         if mode == "offline":  # the file of the killed process may lack its last block: tell everything again
             for row in old:
                 self._wandb.log(_mirrored(row))
-        self.say(f"Weights & Biases: {mode}, run {identity}" + (f", in {folder / 'wandb'}." if mode == "offline" else "."))
+        self.say(
+            f"Weights & Biases: {mode}, run {identity}" + (f", in {folder / 'wandb'}." if mode == "offline" else ".")
+        )
 
 
 def _mirrored(row: Row) -> dict[str, float]:
     place = f"{row['part']}/{row['head']}" if "head" in row else row["part"]  # heads have metrics of the same names
-    return {k if k in ("step", "epoch") else f"{place}/{k}": v for k, v in row.items()
-            if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {
+        k if k in ("step", "epoch") else f"{place}/{k}": v
+        for k, v in row.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
 
 
 def _identity(folder: Path) -> str:

@@ -8,8 +8,15 @@ from typing import Any
 
 def columns(heads: Sequence[str]) -> list[str]:
     """The columns in order, whatever the rows hold."""
-    return ["path", "status", "seconds", "looks", *(f"{h}_{part}" for h in heads for part in ("label", "score", "top")),
-            "warnings", "error"]
+    return [
+        "path",
+        "status",
+        "seconds",
+        "looks",
+        *(f"{h}_{part}" for h in heads for part in ("label", "score", "top")),
+        "warnings",
+        "error",
+    ]
 
 
 def flatten(row: dict[str, Any], heads: Sequence[str]) -> dict[str, Any]:

@@ -21,10 +21,22 @@ class ParquetWriter:
 
     def __init__(self, path: Path, heads: Sequence[str]) -> None:
         self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
-        answers = [field for h in heads for field in
-                   ((f"{h}_label", pa.string()), (f"{h}_score", pa.float64()), (f"{h}_top", _TOP))]
-        self._schema = pa.schema([("path", pa.string()), ("status", pa.string()), ("seconds", pa.float64()),
-                                  ("looks", pa.int64()), *answers, ("warnings", pa.list_(pa.string())), ("error", pa.string())])
+        answers = [
+            field
+            for h in heads
+            for field in ((f"{h}_label", pa.string()), (f"{h}_score", pa.float64()), (f"{h}_top", _TOP))
+        ]
+        self._schema = pa.schema(
+            [
+                ("path", pa.string()),
+                ("status", pa.string()),
+                ("seconds", pa.float64()),
+                ("looks", pa.int64()),
+                *answers,
+                ("warnings", pa.list_(pa.string())),
+                ("error", pa.string()),
+            ]
+        )
         self._file = pq.ParquetWriter(self._partial, self._schema)
         self._waiting: list[dict[str, Any]] = []
 
