@@ -1,0 +1,211 @@
+"""Truths about what a run says: rows are the truth, W&B mirrors them, secrets stay here, a broken tracker ends nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import toy_training  # noqa: F401  (puts scripts/ on the path)
+import wandb_file
+
+from pipeline.training.track import Track, WandbMode, redact
+
+
+def start(folder: Path, mode: WandbMode = "off", *, from_step: int | None = None, said: list[str] | None = None, config: Any = None, **more: Any) -> Track:
+    wishes: dict[str, Any] = {"project": "made", "name": None, "tags": (), **more}
+    return Track(folder, config or {}, mode=mode, from_step=from_step, say=(said if said is not None else []).append, **wishes)
+
+
+def row(step: int, part: str = "train", **more: Any) -> dict[str, Any]:
+    return {"step": step, "epoch": step // 10, "part": part, "loss": 1 / (step + 1), **more}
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the only offline file, without what W&B adds."""
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return [{k: v for k, v in found.items() if k[0] != "_"} for found in wandb_file.read(file).history]
+
+
+# ---- rows
+
+
+def test_a_row_is_in_the_file_as_soon_as_it_is_said(tmp_path: Path) -> None:
+    with start(tmp_path) as track:
+        for step in range(3):
+            track.log(row(step))
+            assert written(tmp_path) == [row(s) for s in range(step + 1)]
+
+
+@pytest.mark.parametrize(("from_step", "left"), [(None, 0), (0, 0), (3, 3), (5, 6), (99, 10)])
+def test_a_resume_cuts_what_came_after_its_step(tmp_path: Path, from_step: int | None, left: int) -> None:
+    rows = [row(1), row(2), row(3), row(4), row(5), row(5, "val"), row(6), row(7), row(8), row(9), row(9, "test", head="action"), row(9, "test_reversed")]
+    whole = "".join(json.dumps(one) + "\n" for one in rows)
+    (tmp_path / "metrics.jsonl").write_text(whole)
+    with start(tmp_path, from_step=from_step):
+        assert written(tmp_path) == rows[:left], "rows up to the step; tests are measured again"
+
+
+def test_a_half_written_row_is_cut(tmp_path: Path) -> None:
+    whole = json.dumps(row(1)) + "\n" + json.dumps(row(2)) + "\n"
+    (tmp_path / "metrics.jsonl").write_text(whole[:-9])
+    with start(tmp_path, from_step=2) as track:
+        track.log(row(2))
+    assert written(tmp_path) == [row(1), row(2)]
+
+
+def test_only_the_first_rank_writes(tmp_path: Path) -> None:
+    with start(tmp_path, "offline", is_active=False) as track:
+        track.log(row(1))
+        track.sync()
+        track.confusion(["a"], [[1]])
+        track.artifact(tmp_path, "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- secrets
+
+
+@pytest.mark.parametrize("key", ["api_key", "apikey", "apiKey", "API-KEY", "key", "token", "hf_token", "accessToken", "auth_tokens", "api_keys", "secret",
+                                 "client_secret", "AWS_SECRET_ACCESS_KEY", "password", "db.passwd", "pwd", "passphrase", "credentials", "Authorization", "bearer"])
+def test_what_stands_under_a_secret_name_is_redacted(key: str) -> None:
+    assert redact({"a": {key: "s3cr3t"}}) == {"a": {key: "[redacted]"}}
+    assert redact({key: ["s3cr3t", {"user": "me"}, 1234, None, True]}) == {key: ["[redacted]", {"user": "[redacted]"}, "[redacted]", None, True]}
+
+
+@pytest.mark.parametrize("key", ["max_tokens", "keyboard", "monkey", "tokens", "author", "hidden", "passes", "compass", "secretary"])
+def test_names_that_only_look_like_it_are_kept(key: str) -> None:
+    assert redact({key: "word", "n": {key: 3}}) == {key: "word", "n": {key: 3}}
+
+
+@pytest.mark.parametrize(("text", "clean"), [
+    ("https://me:pw@host/x", "https://[redacted]@host/x"),
+    ("s3://id:p@ss:w0rd@bucket/a@b", "s3://[redacted]@bucket/a@b"),
+    ("https://host/x?token=abc&part=2", "https://host/x?token=[redacted]&part=2"),
+    ("https://host/x?X-Amz-Signature=abc&X-Amz-Credential=def#access_token=ghi", "https://host/x?X-Amz-Signature=[redacted]&X-Amz-Credential=[redacted]#access_token=[redacted]"),
+    ("https://host/x?sv=1&sig=abc", "https://host/x?sv=1&sig=[redacted]"),
+    ("https://host/search?q=me@home", "https://host/search?q=me@home"),
+    ("videos/me@home/key=3", "videos/me@home/key=3"),
+])
+def test_credentials_and_tokens_in_urls_are_redacted(text: str, clean: str) -> None:
+    assert redact({"data": {"path": text}, "tags": (text, 7)}) == {"data": {"path": clean}, "tags": [clean, 7]}
+
+
+# ---- W&B
+
+
+def test_an_offline_run_mirrors_every_row_once_through_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ["local-0123456789abcdef0123456789abcdef01234567", "made-token-1", "made-password-2", "made-query-3"]
+    monkeypatch.setenv("WANDB_API_KEY", secrets[0])
+    config = {"hidden": 128, "hf_token": secrets[1], "path": f"s3://me:{secrets[2]}@bucket/x?sig={secrets[3]}"}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights.safetensors").write_bytes(b"weights")
+
+    def begin(from_step: int | None) -> Track:
+        return start(tmp_path, "offline", from_step=from_step, config=config, name="a name", tags=("x", f"https://{secrets[2]}@host"))
+    first = begin(None)
+    for step in range(1, 8):
+        first.log(row(step))
+    first.close(exit_code=1)  # it had saved its state at step 5
+    rows = [row(step) for step in range(1, 8)] + [row(7, "test", head="action"), row(7, "test", head="other", paired=True)]
+    with begin(5) as track:
+        for one in rows[5:]:
+            track.log(one)
+        track.confusion(["a", "b"], [[3, 1], [0, 2]])
+        track.artifact(tmp_path / "model", "a model!")
+    assert written(tmp_path) == rows
+    *steps, action, other, _ = told(tmp_path)
+    assert steps == [{"step": s, "epoch": s // 10, "train/loss": 1 / (s + 1)} for s in range(1, 8)]
+    assert action == {"step": 7, "epoch": 0, "test/action/loss": 1 / 8} and other == {"step": 7, "epoch": 0, "test/other/loss": 1 / 8}
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    found = wandb_file.read(file)
+    assert {k: v for k, v in found.config.items() if k[0] != "_"} == {
+        "hidden": 128, "hf_token": "[redacted]", "path": "s3://[redacted]@bucket/x?sig=[redacted]"}
+    assert (found.name, found.project, set(found.tags), found.exit_code) == ("a name", "made", {"x", "https://[redacted]@host"}, 0)
+    assert ("a-model-", "model") in found.artifacts and any(kind == "run_table" for _, kind in found.artifacts)
+    (table,) = file.parent.glob("files/media/table/*.json")
+    assert json.loads(table.read_text())["data"] == [["a", "a", 3], ["a", "b", 1], ["b", "a", 0], ["b", "b", 2]]
+    files = [p for p in (tmp_path / "wandb").rglob("*") if p.is_file()]
+    assert file in files and not [p for p in files for secret in secrets if secret.encode() in p.read_bytes()]
+
+
+def test_the_reader_of_offline_files_sees_damage(tmp_path: Path) -> None:
+    with start(tmp_path, "offline") as track:
+        for step in range(400):  # more than one block of 32 KiB
+            track.log(row(step))
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert len(told(tmp_path)) == 400 and file.stat().st_size > 3 * 32_768
+    data = bytearray(file.read_bytes())
+    data[40_000] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="checksum"):
+        told(tmp_path)
+
+
+class FakeRun:
+    """Breaks at the methods it is told to."""
+
+    def __init__(self, breaks: str) -> None:
+        self.breaks, self.rows = breaks, 0
+
+    def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+    def log(self, row: Any) -> None:
+        self.rows += 1
+        if self.breaks == "log" and self.rows == 2:
+            raise OSError("no space left")
+
+    def finish(self, exit_code: int) -> None:
+        if self.breaks == "finish":
+            raise TimeoutError("no answer")
+
+    def log_artifact(self, artifact: Any) -> None:
+        raise KeyError("artifact")
+
+
+@pytest.mark.parametrize(("breaks", "kind"), [("init", "RuntimeError: refused"), ("log", "OSError: no space left"), ("finish", "TimeoutError: no answer"),
+                                              ("artifact", "AttributeError"), ("import", "ModuleNotFoundError")])
+def test_a_broken_tracker_is_said_once_and_the_rows_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str, kind: str) -> None:
+    run = FakeRun(breaks)
+
+    def init(**_: Any) -> FakeRun:
+        if breaks == "init":
+            raise RuntimeError("refused")
+        return run
+    monkeypatch.setitem(sys.modules, "wandb", None if breaks == "import" else SimpleNamespace(init=init, Settings=dict))
+    said: list[str] = []
+    with start(tmp_path, "offline", said=said) as track:
+        for step in range(5):
+            track.log(row(step))
+        if breaks == "artifact":
+            track.artifact(tmp_path, "model")
+            track.confusion(["a"], [[1]])
+    assert [kind in text and "The run goes on; every row stands in metrics.jsonl." in text for text in said if "stopped" in text] == [True]
+    assert written(tmp_path) == [row(step) for step in range(5)]
+    assert run.rows == {"init": 0, "import": 0, "log": 2}.get(breaks, 5)
+
+
+@pytest.mark.parametrize(("mode", "environment", "became"), [
+    ("auto", {"WANDB_API_KEY": "x"}, "online"), ("auto", {}, "offline"), ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "offline"}, "offline"),
+    ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "disabled"}, None), ("online", {"WANDB_MODE": "offline"}, "online"),
+    ("off", {"WANDB_API_KEY": "x", "WANDB_MODE": "online"}, None)])
+def test_where_rows_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: WandbMode, environment: dict[str, str], became: str | None) -> None:
+    asked = []
+
+    def init(**options: Any) -> FakeRun:
+        asked.append(options["mode"])
+        return FakeRun("")
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, api=SimpleNamespace(api_key=None)))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    start(tmp_path, mode).close()
+    assert asked == ([became] if became else [])
