@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _code_of(error)
         if code is None:
             raise
-        print(f"unreel: {error}", file=sys.stderr)
+        _say(f"unreel: {error}")
         return code
 
 
@@ -205,7 +205,10 @@ def _positive(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr, or some; names of files in it cannot steer the terminal."""
+    from pipeline.inference.batch import one_line
+
+    print("\n".join(map(one_line, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def _show(finished: Finished) -> None:
@@ -261,12 +264,12 @@ class _RowPrinter:
         self.clock, self.started = time.monotonic, time.monotonic()
 
     def __call__(self, row: dict[str, Any], done: int, total: int) -> None:
-        from pipeline.inference.batch import headline
+        from pipeline.inference.batch import headline, one_line
 
         speed = done / max(1e-9, self.clock() - self.started)
         left = f"{(total - done) / max(1e-9, speed):.0f} s left" if done < total else "done"
         print(
-            f"{row['path'][:44]:<44}  {headline(row):<44}  {done}/{total}  {speed:.1f} videos/s  {left}",
+            f"{one_line(row['path'])[:44]:<44}  {headline(row):<44}  {done}/{total}  {speed:.1f} videos/s  {left}",
             file=sys.stderr,
             flush=True,
         )

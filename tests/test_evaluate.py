@@ -22,10 +22,16 @@ from pipeline.training.report import confusion_table, table, write_report
 @pytest.mark.parametrize(("count", "classes", "seed"), [(200, 8, 0), (57, 3, 1), (1, 2, 2), (40, 6, 3)])
 def test_metrics_equal_plain_counting(count: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    scores, labels = rng.normal(size=(count, classes)), rng.integers(0, max(1, classes - 1), count)  # the last class never occurs
+    scores, labels = (
+        rng.normal(size=(count, classes)),
+        rng.integers(0, max(1, classes - 1), count),
+    )  # the last class never occurs
     found = classification(torch.tensor(scores), torch.tensor(labels))
     guesses = [int(np.argmax(s)) for s in scores]
-    confusion = [[sum(t == a and g == b for t, g in zip(labels, guesses, strict=True)) for b in range(classes)] for a in range(classes)]
+    confusion = [
+        [sum(t == a and g == b for t, g in zip(labels, guesses, strict=True)) for b in range(classes)]
+        for a in range(classes)
+    ]
     assert found["confusion"] == confusion and found["count"] == count
     assert found["accuracy"] == pytest.approx(sum(t == g for t, g in zip(labels, guesses, strict=True)) / count)
     per_class = [row[i] / sum(row) if sum(row) else None for i, row in enumerate(confusion)]
@@ -39,11 +45,15 @@ def test_metrics_equal_plain_counting(count: int, classes: int, seed: int) -> No
 
 
 def test_paired_accuracy_asks_only_which_of_the_two() -> None:
-    scores = torch.tensor([[0.1, 0.9, 5.0, 0.0],  # truth 0 against 1: wrong, whatever 2 says
-                           [0.1, 0.9, 5.0, 0.0],  # truth 1 against 0: right
-                           [9.0, 0.0, 2.0, 1.0],  # truth 2 against 3: right
-                           [0.0, 0.0, 0.0, 7.0],  # truth 3 against 2: right
-                           [1.0, 1.0, 0.0, 0.0]])  # equal scores are not right
+    scores = torch.tensor(
+        [
+            [0.1, 0.9, 5.0, 0.0],  # truth 0 against 1: wrong, whatever 2 says
+            [0.1, 0.9, 5.0, 0.0],  # truth 1 against 0: right
+            [9.0, 0.0, 2.0, 1.0],  # truth 2 against 3: right
+            [0.0, 0.0, 0.0, 7.0],  # truth 3 against 2: right
+            [1.0, 1.0, 0.0, 0.0],
+        ]
+    )  # equal scores are not right
     labels = torch.tensor([0, 1, 2, 3, 0])
     assert paired_accuracy(scores, labels, [(0, 1), (2, 3)]) == pytest.approx(3 / 5)
     assert paired_accuracy(scores, labels, [(3, 2)]) == 1.0, "rows of no pair do not count"
@@ -69,9 +79,13 @@ def test_judge_answers_in_the_order_of_the_rows_whatever_the_batch(tmp_path: Pat
     for size in (1, 4, 64):
         judged = judge(model, toy.test, batch_size=size, device=CPU.device)
         assert torch.allclose(judged.scores["action"], torch.stack(alone), atol=1e-5)
-        assert judged.labels["action"].tolist() == [int(toy.test[(-1, i)].targets["action"]) for i in range(len(toy.test))]
+        assert judged.labels["action"].tolist() == [
+            int(toy.test[(-1, i)].targets["action"]) for i in range(len(toy.test))
+        ]
         assert judged.loss == pytest.approx(np.mean(losses), abs=1e-5)
-        assert model.training is training and all(m.training is training for m in model.modules() if isinstance(m, nn.Dropout))
+        assert model.training is training and all(
+            m.training is training for m in model.modules() if isinstance(m, nn.Dropout)
+        )
         assert all(p.requires_grad for p in model.parameters())
 
 
@@ -84,10 +98,28 @@ def test_accuracy_is_the_mean_over_heads() -> None:
 
 def report(*, heads: tuple[str, ...] = ("action",)) -> dict[str, Any]:
     def line(model: str, order: str, accuracy: float, head: str) -> dict[str, Any]:
-        return {"model": model, "order": order, "head": head, "accuracy": accuracy, "mean_class_accuracy": accuracy / 2, "count": 31, "confusion": [[20, 1], [0, 10]]}
-    rows = [line(m, o, a, h) for h in heads for m, o, a in (("gru", "forward", 0.9876), ("gru", "shuffled", 0.5), ("mean-pool linear", "forward", 0.4321))]
-    return {"rows": rows, "classes": {head: ["sit", "stand"] for head in heads}, "split": "fold 1 of 4 by group", "seed": 17,
-            "failed": {"a.mp4": ["corrupt", "no frame"], "b.mp4": ["missing", "gone"]}}
+        return {
+            "model": model,
+            "order": order,
+            "head": head,
+            "accuracy": accuracy,
+            "mean_class_accuracy": accuracy / 2,
+            "count": 31,
+            "confusion": [[20, 1], [0, 10]],
+        }
+
+    rows = [
+        line(m, o, a, h)
+        for h in heads
+        for m, o, a in (("gru", "forward", 0.9876), ("gru", "shuffled", 0.5), ("mean-pool linear", "forward", 0.4321))
+    ]
+    return {
+        "rows": rows,
+        "classes": {head: ["sit", "stand"] for head in heads},
+        "split": "fold 1 of 4 by group",
+        "seed": 17,
+        "failed": {"a.mp4": ["corrupt", "no frame"], "b.mp4": ["missing", "gone"]},
+    }
 
 
 def test_the_table_says_what_was_measured_on_what() -> None:

@@ -15,9 +15,19 @@ import wandb_file
 from pipeline.training.track import Track, WandbMode, redact
 
 
-def start(folder: Path, mode: WandbMode = "off", *, from_step: int | None = None, said: list[str] | None = None, config: Any = None, **more: Any) -> Track:
+def start(
+    folder: Path,
+    mode: WandbMode = "off",
+    *,
+    from_step: int | None = None,
+    said: list[str] | None = None,
+    config: Any = None,
+    **more: Any,
+) -> Track:
     wishes: dict[str, Any] = {"project": "made", "name": None, "tags": (), **more}
-    return Track(folder, config or {}, mode=mode, from_step=from_step, say=(said if said is not None else []).append, **wishes)
+    return Track(
+        folder, config or {}, mode=mode, from_step=from_step, say=(said if said is not None else []).append, **wishes
+    )
 
 
 def row(step: int, part: str = "train", **more: Any) -> dict[str, Any]:
@@ -46,7 +56,20 @@ def test_a_row_is_in_the_file_as_soon_as_it_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("from_step", "left"), [(None, 0), (0, 0), (3, 3), (5, 6), (99, 10)])
 def test_a_resume_cuts_what_came_after_its_step(tmp_path: Path, from_step: int | None, left: int) -> None:
-    rows = [row(1), row(2), row(3), row(4), row(5), row(5, "val"), row(6), row(7), row(8), row(9), row(9, "test", head="action"), row(9, "test_reversed")]
+    rows = [
+        row(1),
+        row(2),
+        row(3),
+        row(4),
+        row(5),
+        row(5, "val"),
+        row(6),
+        row(7),
+        row(8),
+        row(9),
+        row(9, "test", head="action"),
+        row(9, "test_reversed"),
+    ]
     whole = "".join(json.dumps(one) + "\n" for one in rows)
     (tmp_path / "metrics.jsonl").write_text(whole)
     with start(tmp_path, from_step=from_step):
@@ -73,27 +96,60 @@ def test_only_the_first_rank_writes(tmp_path: Path) -> None:
 # ---- secrets
 
 
-@pytest.mark.parametrize("key", ["api_key", "apikey", "apiKey", "API-KEY", "key", "token", "hf_token", "accessToken", "auth_tokens", "api_keys", "secret",
-                                 "client_secret", "AWS_SECRET_ACCESS_KEY", "password", "db.passwd", "pwd", "passphrase", "credentials", "Authorization", "bearer"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "api_key",
+        "apikey",
+        "apiKey",
+        "API-KEY",
+        "key",
+        "token",
+        "hf_token",
+        "accessToken",
+        "auth_tokens",
+        "api_keys",
+        "secret",
+        "client_secret",
+        "AWS_SECRET_ACCESS_KEY",
+        "password",
+        "db.passwd",
+        "pwd",
+        "passphrase",
+        "credentials",
+        "Authorization",
+        "bearer",
+    ],
+)
 def test_what_stands_under_a_secret_name_is_redacted(key: str) -> None:
     assert redact({"a": {key: "s3cr3t"}}) == {"a": {key: "[redacted]"}}
-    assert redact({key: ["s3cr3t", {"user": "me"}, 1234, None, True]}) == {key: ["[redacted]", {"user": "[redacted]"}, "[redacted]", None, True]}
+    assert redact({key: ["s3cr3t", {"user": "me"}, 1234, None, True]}) == {
+        key: ["[redacted]", {"user": "[redacted]"}, "[redacted]", None, True]
+    }
 
 
-@pytest.mark.parametrize("key", ["max_tokens", "keyboard", "monkey", "tokens", "author", "hidden", "passes", "compass", "secretary"])
+@pytest.mark.parametrize(
+    "key", ["max_tokens", "keyboard", "monkey", "tokens", "author", "hidden", "passes", "compass", "secretary"]
+)
 def test_names_that_only_look_like_it_are_kept(key: str) -> None:
     assert redact({key: "word", "n": {key: 3}}) == {key: "word", "n": {key: 3}}
 
 
-@pytest.mark.parametrize(("text", "clean"), [
-    ("https://me:pw@host/x", "https://[redacted]@host/x"),
-    ("s3://id:p@ss:w0rd@bucket/a@b", "s3://[redacted]@bucket/a@b"),
-    ("https://host/x?token=abc&part=2", "https://host/x?token=[redacted]&part=2"),
-    ("https://host/x?X-Amz-Signature=abc&X-Amz-Credential=def#access_token=ghi", "https://host/x?X-Amz-Signature=[redacted]&X-Amz-Credential=[redacted]#access_token=[redacted]"),
-    ("https://host/x?sv=1&sig=abc", "https://host/x?sv=1&sig=[redacted]"),
-    ("https://host/search?q=me@home", "https://host/search?q=me@home"),
-    ("videos/me@home/key=3", "videos/me@home/key=3"),
-])
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("https://me:pw@host/x", "https://[redacted]@host/x"),
+        ("s3://id:p@ss:w0rd@bucket/a@b", "s3://[redacted]@bucket/a@b"),
+        ("https://host/x?token=abc&part=2", "https://host/x?token=[redacted]&part=2"),
+        (
+            "https://host/x?X-Amz-Signature=abc&X-Amz-Credential=def#access_token=ghi",
+            "https://host/x?X-Amz-Signature=[redacted]&X-Amz-Credential=[redacted]#access_token=[redacted]",
+        ),
+        ("https://host/x?sv=1&sig=abc", "https://host/x?sv=1&sig=[redacted]"),
+        ("https://host/search?q=me@home", "https://host/search?q=me@home"),
+        ("videos/me@home/key=3", "videos/me@home/key=3"),
+    ],
+)
 def test_credentials_and_tokens_in_urls_are_redacted(text: str, clean: str) -> None:
     assert redact({"data": {"path": text}, "tags": (text, 7)}) == {"data": {"path": clean}, "tags": [clean, 7]}
 
@@ -109,12 +165,23 @@ def test_an_offline_run_mirrors_every_row_once_through_a_kill(tmp_path: Path, mo
     (tmp_path / "model/weights.safetensors").write_bytes(b"weights")
 
     def begin(from_step: int | None) -> Track:
-        return start(tmp_path, "offline", from_step=from_step, config=config, name="a name", tags=("x", f"https://{secrets[2]}@host"))
+        return start(
+            tmp_path,
+            "offline",
+            from_step=from_step,
+            config=config,
+            name="a name",
+            tags=("x", f"https://{secrets[2]}@host"),
+        )
+
     first = begin(None)
     for step in range(1, 8):
         first.log(row(step))
     first.close(exit_code=1)  # it had saved its state at step 5
-    rows = [row(step) for step in range(1, 8)] + [row(7, "test", head="action"), row(7, "test", head="other", paired=True)]
+    rows = [row(step) for step in range(1, 8)] + [
+        row(7, "test", head="action"),
+        row(7, "test", head="other", paired=True),
+    ]
     with begin(5) as track:
         for one in rows[5:]:
             track.log(one)
@@ -123,12 +190,24 @@ def test_an_offline_run_mirrors_every_row_once_through_a_kill(tmp_path: Path, mo
     assert written(tmp_path) == rows
     *steps, action, other, _ = told(tmp_path)
     assert steps == [{"step": s, "epoch": s // 10, "train/loss": 1 / (s + 1)} for s in range(1, 8)]
-    assert action == {"step": 7, "epoch": 0, "test/action/loss": 1 / 8} and other == {"step": 7, "epoch": 0, "test/other/loss": 1 / 8}
+    assert action == {"step": 7, "epoch": 0, "test/action/loss": 1 / 8} and other == {
+        "step": 7,
+        "epoch": 0,
+        "test/other/loss": 1 / 8,
+    }
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     found = wandb_file.read(file)
     assert {k: v for k, v in found.config.items() if k[0] != "_"} == {
-        "hidden": 128, "hf_token": "[redacted]", "path": "s3://[redacted]@bucket/x?sig=[redacted]"}
-    assert (found.name, found.project, set(found.tags), found.exit_code) == ("a name", "made", {"x", "https://[redacted]@host"}, 0)
+        "hidden": 128,
+        "hf_token": "[redacted]",
+        "path": "s3://[redacted]@bucket/x?sig=[redacted]",
+    }
+    assert (found.name, found.project, set(found.tags), found.exit_code) == (
+        "a name",
+        "made",
+        {"x", "https://[redacted]@host"},
+        0,
+    )
     assert ("a-model-", "model") in found.artifacts and any(kind == "run_table" for _, kind in found.artifacts)
     (table,) = file.parent.glob("files/media/table/*.json")
     assert json.loads(table.read_text())["data"] == [["a", "a", 3], ["a", "b", 1], ["b", "a", 0], ["b", "b", 2]]
@@ -170,15 +249,26 @@ class FakeRun:
         raise KeyError("artifact")
 
 
-@pytest.mark.parametrize(("breaks", "kind"), [("init", "RuntimeError: refused"), ("log", "OSError: no space left"), ("finish", "TimeoutError: no answer"),
-                                              ("artifact", "AttributeError"), ("import", "ModuleNotFoundError")])
-def test_a_broken_tracker_is_said_once_and_the_rows_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("breaks", "kind"),
+    [
+        ("init", "RuntimeError: refused"),
+        ("log", "OSError: no space left"),
+        ("finish", "TimeoutError: no answer"),
+        ("artifact", "AttributeError"),
+        ("import", "ModuleNotFoundError"),
+    ],
+)
+def test_a_broken_tracker_is_said_once_and_the_rows_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str, kind: str
+) -> None:
     run = FakeRun(breaks)
 
     def init(**_: Any) -> FakeRun:
         if breaks == "init":
             raise RuntimeError("refused")
         return run
+
     monkeypatch.setitem(sys.modules, "wandb", None if breaks == "import" else SimpleNamespace(init=init, Settings=dict))
     said: list[str] = []
     with start(tmp_path, "offline", said=said) as track:
@@ -187,22 +277,38 @@ def test_a_broken_tracker_is_said_once_and_the_rows_stay(tmp_path: Path, monkeyp
         if breaks == "artifact":
             track.artifact(tmp_path, "model")
             track.confusion(["a"], [[1]])
-    assert [kind in text and "The run goes on; every row stands in metrics.jsonl." in text for text in said if "stopped" in text] == [True]
+    assert [
+        kind in text and "The run goes on; every row stands in metrics.jsonl." in text
+        for text in said
+        if "stopped" in text
+    ] == [True]
     assert written(tmp_path) == [row(step) for step in range(5)]
     assert run.rows == {"init": 0, "import": 0, "log": 2}.get(breaks, 5)
 
 
-@pytest.mark.parametrize(("mode", "environment", "became"), [
-    ("auto", {"WANDB_API_KEY": "x"}, "online"), ("auto", {}, "offline"), ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "offline"}, "offline"),
-    ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "disabled"}, None), ("online", {"WANDB_MODE": "offline"}, "online"),
-    ("off", {"WANDB_API_KEY": "x", "WANDB_MODE": "online"}, None)])
-def test_where_rows_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: WandbMode, environment: dict[str, str], became: str | None) -> None:
+@pytest.mark.parametrize(
+    ("mode", "environment", "became"),
+    [
+        ("auto", {"WANDB_API_KEY": "x"}, "online"),
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "offline"}, "offline"),
+        ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "disabled"}, None),
+        ("online", {"WANDB_MODE": "offline"}, "online"),
+        ("off", {"WANDB_API_KEY": "x", "WANDB_MODE": "online"}, None),
+    ],
+)
+def test_where_rows_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: WandbMode, environment: dict[str, str], became: str | None
+) -> None:
     asked = []
 
     def init(**options: Any) -> FakeRun:
         asked.append(options["mode"])
         return FakeRun("")
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, api=SimpleNamespace(api_key=None)))
+
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, api=SimpleNamespace(api_key=None))
+    )
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

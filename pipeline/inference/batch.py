@@ -47,5 +47,9 @@ def headline(row: Row) -> str:
     if row["status"].startswith("failed"):
         return row["status"]
     answers = [f"{v['label']} {v['score']:.2f}" for v in row.values() if isinstance(v, dict) and "label" in v]
-    text = ", ".join(answers) + (f" ({row['status']})" if row["status"] != "ok" else "")
-    return text.encode("unicode_escape").decode()
+    return one_line(", ".join(answers) + (f" ({row['status']})" if row["status"] != "ok" else ""))
+
+
+def one_line(text: str) -> str:
+    """Any text as one line that is safe to print: letters of all languages stay, what steers a terminal is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -20,7 +20,7 @@ VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in SUFFIXES.split())
 @dataclass(frozen=True)
 class Found:
     """One video to read: path; name: what results call it, a relative posix path, unique among all that were found;
-    problem: empty, or "code: sentence" for an input that cannot be read (missing, unreadable, no_videos,
+    problem: empty, or "code: sentence" for an input that cannot be read (missing, unreadable, not_regular_file, no_videos,
     link_outside).
     """
 
@@ -113,7 +113,12 @@ def walk(folder: Path, root: str, seen: set[tuple[int, int]], follow_links: bool
         if entry.is_symlink() and not follow_links and not inside:
             yield problem(path, "link_outside", "The link leads out of the folder", "Only links inside it are followed")
         elif is_folder:
-            yield from walk(path, root, seen, follow_links)
+            count = 0
+            for found in walk(path, root, seen, follow_links):
+                count += 1
+                yield found
+            if not count and is_video(entry.name):
+                yield problem(path, "not_regular_file", "It is a folder with the name of a video", "A video is a file")
         else:
             yield Found(path, "")
 
