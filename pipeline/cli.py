@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; a user's mistake becomes a sentence on stderr and an exit code."""
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     _calm_libraries()
     try:
         return VERBS[options.verb](options)
@@ -100,6 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(f"unreel: {error}")
         return code
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; settings and paths may stand behind an option too, where argparse alone would not know them."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    listed: list[str] | None = getattr(options, "settings", getattr(options, "paths", None))
+    if rest and (listed is None or any(text.startswith("-") for text in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if listed is not None:
+        listed += rest
+    return options
 
 
 def _code_of(error: Exception) -> int | None:

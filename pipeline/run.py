@@ -15,18 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import Order, RowDataset
 from pipeline.encoders.adapt import Adapter
 from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.runtime import runtime_name
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import find_videos
 from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows
-from pipeline.section import ConfigError
+from pipeline.section import ConfigError, near
 from pipeline.training.evaluate import judge
 from pipeline.training.fit import STATE, Progress, fit, saved_step
 from pipeline.training.report import write_report
@@ -64,6 +67,7 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
         loud: Say = say if place.is_first else lambda text: None
         folder = _open_folder(config, place, fresh)
         prepared = prepare(config, place, loud, on_video)
+        _check_classes(config, prepared)
         resumed = saved_step(folder)
         tracking = config.tracking
         with Track(
@@ -130,7 +134,7 @@ def predict(
     found = find_videos(paths)
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
-    with runtime(device, 0) as place:
+    with runtime(device, _answering_threads(checkpoint)) as place:
         predictor = Predictor(checkpoint, place.device)
         writers = [open_writer(kind, out, list(checkpoint.recipe.heads)) for kind in formats]
         for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
@@ -179,16 +183,33 @@ def measure(
     return rows
 
 
+def _check_classes(config: Config, prepared: Prepared) -> None:
+    """Raise ConfigError for what would stop the run only after its training."""
+    known = set(labels := [r.label for r in prepared.rows("train") if r.label is not None])
+    if not labels:
+        raise ConfigError(
+            f"No row of '{config.data.path}' is left to train on: {len(prepared.failed)} videos failed, and the split is "
+            f"'{config.data.split}'. Mend the videos, or choose a split that has training rows."
+        )
+    for row in prepared.manifest.rows:
+        if row.label is not None and row.label not in known:
+            raise ConfigError(
+                f"The class '{row.label}' stands in {row.split} ('{row.path}') and not in training, so nobody can answer it. "
+                "Give training some of its videos, or leave its rows out."
+            )
+    for name in (name for pair in config.evaluation.pairs for name in pair):
+        if name not in known:
+            raise ConfigError(
+                f"evaluation.pairs names '{name}', which is no class of the training rows.{near(name, sorted(known))} "
+                f"The classes are: {', '.join(sorted(known))}."
+            )
+
+
 def _learn(
     config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say
 ) -> tuple[Checkpoint, Progress]:
     """Build one model, train it in a folder, save it."""
     labels = [r.label for r in prepared.rows("train") if r.label is not None]
-    if not labels:
-        raise ConfigError(
-            f"No row of '{config.data.path}' is left to train on: {len(prepared.failed)} videos failed, and the split "
-            f"is '{config.data.split}'. Mend the videos, or choose a split that has training rows."
-        )
     vocabularies = {name: head.names(labels) for name, head in config.heads.items()}
     seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
     model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=Counter(labels))
@@ -299,6 +320,15 @@ def _threads(config: Config) -> int:
     return 0 if learns_pixels else 1
 
 
+def _answering_threads(checkpoint: Checkpoint) -> int:
+    """One for the core alone (two wait for each other at every step: 4 times slower on a busy machine), all of them where
+    torch runs the CNN on the CPU.
+    """
+    encoder = checkpoint.recipe.encoder
+    is_cnn_ours = encoder.kind == "frames" and runtime_name(encoder.runtime, torch.device("cpu")).startswith("torch")
+    return 0 if is_cnn_ours else 1
+
+
 def run_folder(config: Config) -> Path:
     """Where a run lies."""
     return Path(config.run or f"runs/{Path(config.data.path).resolve().parent.name}-{config.core.cell}")
@@ -319,7 +349,7 @@ def _open_folder(config: Config, place: Runtime, fresh: bool) -> Path:
             raise ConfigError(
                 f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh."
             )
-        if kept.read_text(encoding="utf-8") != text:
+        if (folder / STATE).is_file() and kept.read_text(encoding="utf-8") != text:
             raise ConfigError(
                 f"'{folder}' holds an unfinished run of another config ({kept}). Choose another folder with "
                 "run=DIR, go on with the same config, or start over with --fresh."

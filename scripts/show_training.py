@@ -54,7 +54,7 @@ def resume(data: Path, seeds: int) -> Answer:
         "a state every 7 steps",
         flush=True,
     )
-    holds = []
+    holds, interrupted = [], 0
     for seed in range(seeds):
         train = Training(work / f"seed{seed}", make, [f"training.seed={seed}", "tracking.wandb=off"])
         whole = train.finish("whole")
@@ -64,19 +64,20 @@ def resume(data: Path, seeds: int) -> Answer:
             f"seed {seed}: uninterrupted: {steps} steps, {stopped}, best epoch {whole.progress['best_epoch'] + 1}",
             flush=True,
         )
+        loaded = Training(train.work, make, [f"training.seed={seed}", "tracking.wandb=off", "data.workers=2"])
         broken = [
             train.broken("killed", [(signal.SIGKILL, at) for at in (4, EPOCH + 4, 2 * EPOCH + 8, steps - EPOCH - 4)]),
             train.broken("terminated", [(signal.SIGTERM, 3 * EPOCH + 5)]),
+            loaded.broken("Ctrl-C, 2 workers", [(signal.SIGINT, EPOCH + 6)], to_group=True),
         ]
         holds += [steps < 60 * EPOCH, *(_same(whole, run) for run in broken)]
-        other = Training(work / f"other{seed}", make, [f"training.seed={seed + 1000}", "tracking.wandb=off"]).finish(
-            "whole"
-        )
+        holds.append(any(stop % EPOCH for stop in broken[0].stops))
+        interrupted += len(broken)
+        settings = [f"training.seed={seed + 1000}", "tracking.wandb=off"]
+        other = Training(work / f"other{seed}", make, settings).finish("whole")
         holds.append(not _same(whole, other, "another seed (must differ)"))
     figure, equal = _two_processes(work, make)
-    return f"{len(holds) - 2 * seeds} interrupted runs bit-equal to whole ones: {all(holds)}; {figure}", all(
-        holds
-    ) and equal
+    return f"{interrupted} interrupted runs bit-equal to whole ones: {all(holds)}; {figure}", all(holds) and equal
 
 
 def wandb_offline(data: Path, seeds: int) -> Answer:
@@ -113,7 +114,7 @@ class Run:
     """What a run left in its folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.stops = folder, list[int]()
 
     def rows(self, part: str | None = None) -> Rows:
         """The rows of metrics.jsonl so far; a half-written line is not one."""
@@ -148,8 +149,11 @@ class Training:
         proof.command(*self.command(self.work / name), env=environment_here())
         return Run(self.work / name)
 
-    def broken(self, name: str, stops: Sequence[tuple[signal.Signals, int]]) -> Run:
-        """Stop it by each signal as soon as its step is in metrics.jsonl, go on, and finish."""
+    def broken(self, name: str, stops: Sequence[tuple[signal.Signals, int]], *, to_group: bool = False) -> Run:
+        """Stop it by each signal as soon as its step is in metrics.jsonl, go on, and finish.
+
+        SIGKILL goes to its child processes as well; another signal goes to it alone, or to the group as from a terminal.
+        """
         run = Run(self.work / name)
         for number, step in stops:
             process = subprocess.Popen(
@@ -158,22 +162,27 @@ class Training:
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=to_group,
             )
             while process.poll() is None and (not (rows := run.rows("train")) or rows[-1]["step"] < step):
                 time.sleep(0.002)
-            for one in [process.pid, *(_children(process.pid) if number == signal.SIGKILL else [])]:
+            if to_group:
+                os.killpg(process.pid, number)
+            for one in [] if to_group else [process.pid, *(_children(process.pid) if number == signal.SIGKILL else [])]:
                 os.kill(one, number)
             said, _ = process.communicate(timeout=120)
-            wanted = (
-                -number if number == signal.SIGKILL else 128 + number if self.start is ONE else 1
-            )  # torchrun's own is 1
+            wanted = -number if number == signal.SIGKILL else 128 + number
+            if number != signal.SIGKILL and self.start is TWO:
+                wanted = 1  # torchrun's own
             if process.returncode != wanted:
                 raise SystemExit(f"{number.name} gave exit code {process.returncode}, not {wanted}\n{said[-3000:]}")
+            run.stops.append(run.rows("train")[-1]["step"])
             self._say(run, name, number)
-        return self.finish(name)
+        self.finish(name)
+        return run
 
     def _say(self, run: Run, name: str, number: signal.Signals) -> None:
-        last, has_state = run.rows("train")[-1]["step"], (run.folder / "resume.pt").is_file()
+        last, has_state = run.stops[-1], (run.folder / "resume.pt").is_file()
         goes_on = f"step {run.progress['step']}" if has_state else "the beginning (no state yet)"
         print(
             f"  {name}: {number.name} after step {last} (epoch {last // EPOCH + 1}, batch {last % EPOCH} of {EPOCH}); goes on from {goes_on}",

@@ -8,6 +8,7 @@ reader is no longer Python, and what a run left on the disk should be looked at 
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class Told:
 def records(path: Path) -> Iterator[Any]:
     """Every record of the file. Raises ValueError where a checksum is wrong; a cut end just ends."""
     data = path.read_bytes()
+    if not data:  # begun just now
+        return
     if data[:4] != b":W&B" or data[4:6] != b"\xe1\xbe":
         raise ValueError(f"'{path}' is no offline file of W&B: it begins with {data[:7]!r}.")
     at, parts = _HEAD, b""
@@ -61,8 +64,15 @@ def records(path: Path) -> Iterator[Any]:
             yield record
 
 
-def read(path: Path) -> Told:
-    """The file as plain types."""
+def read(path: Path, *, patience_seconds: float = 20.0) -> Told:
+    """The file of an ended run as plain types; W&B writes its end a moment after `finish` has returned."""
+    deadline = time.monotonic() + patience_seconds
+    while (told := _told(path)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return told
+
+
+def _told(path: Path) -> Told:
     told = Told()
     for record in records(path):
         kind = record.WhichOneof("record_type")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_training import CPU, make_toy
 from torch import nn
+from toy_training import CPU, make_toy
 
 from pipeline.data.batch import collate
 from pipeline.metrics.classification import classification, paired_accuracy

@@ -42,6 +42,16 @@ def test_every_input_has_a_row(tmp_path: Path) -> None:
         assert find_videos([text])[0].problem.startswith(sentence)
 
 
+def test_a_folder_with_the_name_of_a_video_is_searched_and_a_row_where_it_holds_none(tmp_path: Path) -> None:
+    (tmp_path / "full.mp4").mkdir()
+    (tmp_path / "full.mp4/a.mp4").touch()
+    (tmp_path / "hollow.mp4").mkdir()
+    (tmp_path / "plain").mkdir()
+    found = find_videos([str(tmp_path)])
+    assert [entry.name for entry in found] == ["full.mp4/a.mp4", "hollow.mp4"]
+    assert found[1].problem.startswith("not_regular_file: It is a folder with the name of a video")
+
+
 def test_links_do_not_loop_or_leave(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/o.mp4").touch()

@@ -1,0 +1,458 @@
+"""The command as people use it: every verb end to end, and every mistake of theirs a sentence and an exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import REPOSITORY, TINY
+from made_videos import make_sound, make_video
+
+from pipeline.cli import VERBS, _parsed, main, parser
+from pipeline.config import load_config
+
+QUICK = ["encoder.project=0", "core.hidden=8", "training.epochs=2", "tracking.wandb=off", "data.validation=0"]
+
+
+def unreel(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, as from a shell."""
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=env, **options)
+
+
+def call(*arguments: str | Path) -> int:
+    return main([str(a) for a in arguments])
+
+
+@pytest.fixture
+def series(tmp_path) -> Path:
+    """A manifest of 20 short stored series in 2 classes, groups and splits known: it trains in no time."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(20):
+        label, split = "up" if n % 2 else "down", "test" if n >= 14 else "train"
+        np.save(tmp_path / f"{n}.npy", rng.normal(size=(6, 3)) + np.linspace(-1, 1, 6)[:, None] * (1 if n % 2 else -1))
+        rows.append({"path": f"{n}.npy", "split": split, "group": f"g{n // 2}", "label": label})
+    path = tmp_path / "series.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "c.yaml").write_text(f"data: {{path: {path}}}\nencoder: {{kind: series}}\n")
+    return path
+
+
+@pytest.fixture
+def series_run(series, tmp_path) -> Path:
+    assert call("train", tmp_path / "c.yaml", *QUICK, f"run={tmp_path / 'run'}", "evaluation.baselines=false") == 0
+    return tmp_path / "run"
+
+
+# the first contact
+
+
+def test_help_of_every_verb_answers_without_the_heavy_libraries():
+    script = (
+        "import contextlib, io, sys\nimport pipeline.cli as cli\n"
+        f"for verb in {[[], *([v] for v in VERBS)]!r}:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):\n"
+        "        cli.main([*verb, '--help'])\n"
+        "    assert 'usage: unreel' in said.getvalue(), verb\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'cv2', 'av', 'yaml', 'pydantic', 'timm', 'wandb'}))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
+    assert result.stdout == "[]\n" and not result.stderr
+
+
+def test_usage_errors_are_code_2():
+    assert unreel().returncode == 2
+    result = unreel("predict", "x", "--model", "m", "--out", "o", "--top", "0")
+    assert result.returncode == 2 and "'0' is no number of classes; give 1 or more" in result.stderr
+    assert "unreel 0." in unreel("--version").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "c.yaml", "--fresh", "a.b=1", "c=2"],
+        ["train", "c.yaml", "a.b=1", "--fresh", "c=2"],
+        ["train", "--fresh", "c.yaml", "a.b=1", "c=2"],
+    ],
+)
+def test_settings_and_paths_may_stand_before_and_behind_options(arguments):
+    options = _parsed(arguments)
+    assert (options.source, options.settings, options.fresh) == ("c.yaml", ["a.b=1", "c=2"], True)
+    assert _parsed(["predict", "a", "--model", "m", "--out", "o", "b"]).paths == ["a", "b"]
+    assert _parsed(["predict", "--model", "m", "--out", "o", "--", "-a.mp4"]).paths == ["-a.mp4"]
+    assert _parsed(["train", "c.yaml"]).settings == [] and parser().parse_args(["train", "c.yaml"]).settings == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "c.yaml", "--frsh"], ["train", "c.yaml", "a=1", "--lr", "3"], ["check", "a", "b"]]
+)
+def test_options_that_do_not_exist_are_named(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and "unrecognized arguments: " in capsys.readouterr().err
+
+
+# every verb, end to end
+
+
+def test_train_on_a_config_makes_a_run_with_its_report(tiny_run):
+    made = {p.name for p in tiny_run.iterdir()}
+    assert made >= {"config.yaml", "metrics.jsonl", "model", "report.json", "report.txt"} and "wandb" not in made
+    report = json.loads((tiny_run / "report.json").read_text())
+    assert [(r["model"], r["order"]) for r in report["rows"]] == [
+        ("gru", o) for o in ("forward", "reversed", "shuffled")
+    ]
+    test = [
+        json.loads(r) for r in (tiny_run.parent / "puppets_tiny/clips.jsonl").read_text().splitlines() if '"test"' in r
+    ]
+    assert all(r["count"] == len(test) for r in report["rows"]) and not report["failed"]
+    steps = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert {r["part"] for r in steps} >= {"val", "test", "test_reversed", "test_shuffled"}
+    assert load_config(tiny_run / "config.yaml").run == str(tiny_run)
+    assert not list(tiny_run.rglob("*.partial")) and not list(tiny_run.glob(".*"))
+
+
+def test_train_on_a_folder_of_class_folders_says_what_it_chose_and_predicts(puppets, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [json.loads(line) for line in (puppets / "clips.jsonl").read_text().splitlines()]
+    labels = [r["label"] for r in rows]
+    for row in rows:
+        if labels.count(row["label"]) >= 2:
+            (tmp_path / "clips" / row["label"]).mkdir(parents=True, exist_ok=True)
+            os.link(puppets / row["path"], tmp_path / "clips" / row["label"] / Path(row["path"]).name)
+    assert call("train", "clips", *TINY, "training.epochs=2") == 0
+    said = capsys.readouterr()
+    assert (
+        "data.split=random: no groups are known" in said.err
+        and "clock.rate=" in said.err
+        and "training.epochs=" in said.err
+    )
+    assert "mean-pool linear" in said.out and "mean-pool MLP" in said.out
+    assert "next:  unreel predict PATH ... --model runs/clips --out DIR" in said.out
+    some = sorted((tmp_path / "clips").glob("*/*.mp4"))[:2]
+    assert call("predict", *some, "--model", "runs/clips", "--out", "answers", "--format", "jsonl") == 0
+    answers = [json.loads(line) for line in (tmp_path / "answers/predictions.jsonl").read_text().splitlines()]
+    assert [a["path"] for a in answers] == [p.name for p in some] and all(a["status"] == "ok" for a in answers)
+    assert os.listdir(tmp_path / "answers") == ["predictions.jsonl"]
+
+
+def test_evaluate_measures_what_the_training_measured(tiny_run, tmp_path, capsys):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    assert call("evaluate", run) == 0
+    again, first = (json.loads((p / "report.json").read_text()) for p in (run / "evaluation", tiny_run))
+    assert again["rows"] == first["rows"]
+    assert "accuracy" in capsys.readouterr().out
+    assert call("evaluate", run, "evaluation.orders=false") == 0
+    assert len(json.loads((run / "evaluation/report.json").read_text())["rows"]) == 1
+
+
+@pytest.fixture(scope="module")
+def mixed(puppets, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A folder as people have them, and how each status must begin."""
+    folder = tmp_path_factory.mktemp("mixed")
+    good = sorted((puppets / "clips").glob("*.mp4"))[:2]
+    content = good[0].read_bytes()
+    for path in good:
+        shutil.copy(path, folder)
+    whole = make_video(folder / "whole.avi", 60, codec="mpeg4", options={"qscale": "1"})
+    files = {
+        "empty.mp4": b"", "one_byte.mp4": b"x", "text.mp4": b"hello\n" * 50, "random.mp4": os.urandom(5000),
+        "picture.mp4": b"\xff\xd8\xff\xe0" + b"\0" * 500, "playlist.mp4": b"#EXTM3U\nhttp://127.0.0.1/x.ts\n",
+        "no_index.mp4": content[: content.rindex(b"moov") - 8], "cut.avi": whole.read_bytes()[: whole.stat().st_size * 7 // 10],
+        "two\nlines.mp4": content, "=1+1 ünï.mp4": content, "@SUM.mp4": b"no video", "-rf.mp4": content,
+    }  # fmt: skip
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    odd = os.fsencode(folder) + b"/bytes\xff.mp4"
+    Path(os.fsdecode(odd)).write_bytes(content)
+    shutil.move(make_sound(folder / "sound.m4a", "aac"), folder / "sound.mp4")
+    (folder / "folder.mp4").mkdir()
+    os.mkfifo(folder / "pipe.mp4")
+    wanted = dict.fromkeys(
+        [*(p.name for p in good), "whole.avi", "two\nlines.mp4", "=1+1 ünï.mp4", "-rf.mp4", "bytes\\udcff.mp4"], "ok"
+    )
+    wanted |= dict.fromkeys(
+        ["empty.mp4", "one_byte.mp4", "text.mp4", "random.mp4", "picture.mp4", "@SUM.mp4"], "failed:not_a_video"
+    )
+    wanted |= {"playlist.mp4": "failed:playlist_refused", "no_index.mp4": "failed:truncated_header", "cut.avi": "partial",
+               "sound.mp4": "failed:no_video_stream", "folder.mp4": "failed:not_regular_file", "pipe.mp4": "failed:not_regular_file",
+               "gone.mp4": "failed:missing"}  # fmt: skip
+    return folder, wanted
+
+
+def test_predict_gives_every_input_a_row_in_every_format(tiny_run, mixed, tmp_path):
+    folder, wanted = mixed
+    result = unreel(
+        "predict", folder, folder / "gone.mp4", "--model", tiny_run, "--out", tmp_path / "out", "--top", "3"
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr + result.stdout
+    assert (
+        "\x1b" not in result.stderr and len(result.stderr.splitlines()) == len(wanted) + 1
+    )  # a line a row, and the sum
+    rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    answered = {row["path"].removeprefix(f"{folder.name}/"): row for row in rows}
+    assert {name: row["status"] for name, row in answered.items()} == wanted and len(rows) == len(wanted)
+    for name, row in answered.items():
+        is_answered = wanted[name] in ("ok", "partial")
+        assert is_answered == ("action" in row) == (row["looks"] > 0) == (not row["error"]), name
+        if is_answered:
+            scores = [one["score"] for one in row["action"]["top"]]
+            assert len(scores) == 3 and scores == sorted(scores, reverse=True) and row["action"]["score"] == scores[0]
+        else:
+            assert row["error"].count(". ") >= 1 and row["error"].endswith("."), row["error"]
+    same = [answered[name]["action"] for name in ("two\nlines.mp4", "=1+1 ünï.mp4", "-rf.mp4", "bytes\\udcff.mp4")]
+    assert all(a == same[0] for a in same)  # one content, one answer
+
+    table = pq.read_table(tmp_path / "out/predictions.parquet").to_pylist()
+    with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as file:
+        cells = list(csv.DictReader(file, strict=True))
+    assert len(table) == len(cells) == len(rows)
+    for row, typed, texts in zip(rows, table, cells, strict=True):
+        answer = row.get("action", {"label": None, "score": None, "top": None})
+        flat = {k: row[k] for k in ("path", "status", "seconds", "looks", "warnings", "error")}
+        flat |= {f"action_{k}": v for k, v in answer.items()}
+        assert typed == flat
+        plain = {k: v.removeprefix("'") if v[:2] in ("'=", "'@", "'-", "'+") else v for k, v in texts.items()}
+        assert plain == {
+            k: "" if v is None else json.dumps(v, ensure_ascii=False) if isinstance(v, list) else str(v)
+            for k, v in flat.items()
+        }
+
+
+def test_predict_on_what_trained_nothing_else_than_series(series_run, tmp_path, capsys):
+    inputs = ["0.npy", "1.npy", "wide.npy", "text.npy"]
+    np.save(tmp_path / "wide.npy", np.zeros((4, 9)))
+    (tmp_path / "text.npy").write_text("no")
+    assert (
+        call(
+            "predict",
+            *(tmp_path / n for n in inputs),
+            "--model",
+            series_run,
+            "--out",
+            tmp_path / "out",
+            "--format",
+            "jsonl",
+        )
+        == 1
+    )
+    rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    assert [r["status"] for r in rows] == ["ok", "ok", "failed:wrong_shape", "failed:not_a_series"]
+    assert "This model wants numbers of shape (T, 3)." in rows[2]["error"]
+
+
+def test_extract_looks_once_and_keeps_all(config_file, tmp_path, capsys):
+    assert call("extract", config_file, f"data.features={tmp_path / 'store'}") == 0
+    first = capsys.readouterr().err
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("*.safetensors")}
+    assert "features: 24 videos looked at" in first and len(files) == 24
+    assert call("extract", config_file, f"data.features={tmp_path / 'store'}") == 0
+    assert "features: 0 videos looked at (0 looks), 24 were there, 0 failed" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("*.safetensors")} == files
+
+
+def test_check_finds_a_planted_leak_and_a_broken_file(puppets, tmp_path, capsys):
+    rows = []
+    for n, (label, split) in enumerate((s, t) for t in ("train", "test") for s in ("a", "b")):
+        shutil.copy(sorted((puppets / "clips").glob("*.mp4"))[n], tmp_path / f"{n}.mp4")
+        rows.append({"path": f"{n}.mp4", "split": split, "group": f"{split}{n}", "label": label})
+    manifest = tmp_path / "m.jsonl"
+
+    def write() -> None:
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write()
+    assert call("check", manifest, "--contents") == 0
+    assert "nothing found" in capsys.readouterr().out
+    shutil.copy(tmp_path / "0.mp4", tmp_path / "again.mp4")
+    (tmp_path / "broken.mp4").write_text("no video")
+    rows.extend(
+        {"path": name, "split": "test", "group": "train0", "label": "a"} for name in ("again.mp4", "broken.mp4")
+    )
+    write()
+    assert call("check", manifest, "--contents") == 1
+    said = capsys.readouterr().out
+    assert "identical: 1 times one and the same file stands on two sides: '0.mp4' and 'again.mp4'" in said
+    assert "group: 1 of 4 groups stand in both train and test" in said
+    assert "unreadable: broken.mp4: failed:not_a_video" in said and "3 findings" in said
+
+
+def test_config_lists_settings_and_writes_a_config_out(config_file, capsys):
+    assert call("config") == 0
+    assert "core.cell" in capsys.readouterr().out
+    assert call("config", config_file, "core.cell=lstm") == 0
+    assert load_config(None, base=yaml.safe_load(capsys.readouterr().out)) == load_config(
+        config_file, ["core.cell=lstm"]
+    )
+
+
+# going on, and starting over
+
+
+def test_a_finished_run_is_not_touched_without_fresh(series_run, tmp_path, capsys):
+    command = ["train", str(tmp_path / "c.yaml"), *QUICK, f"run={series_run}", "evaluation.baselines=false"]
+    before = {p: p.read_bytes() for p in series_run.rglob("*") if p.is_file()}
+    assert call(*command) == 2
+    assert (
+        f"'{series_run}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh."
+        in capsys.readouterr().err
+    )
+    assert {p: p.read_bytes() for p in series_run.rglob("*") if p.is_file()} == before
+    (series_run / "mine.txt").write_text("keep")
+    assert call(*command, "--fresh", "training.epochs=1") == 0
+    assert load_config(series_run / "config.yaml").training.epochs == 1 and (series_run / "mine.txt").exists()
+
+
+def test_a_start_that_failed_does_not_stand_in_the_way(series, tmp_path, capsys):
+    command = ["train", str(tmp_path / "c.yaml"), *QUICK, f"run={tmp_path / 'run'}", "evaluation.baselines=false"]
+    assert call(*command, "data.path=typo.jsonl") == 2
+    assert call(*command) == 0
+    assert json.loads((tmp_path / "run/report.json").read_text())["rows"]
+
+
+def test_a_run_without_a_test_part_says_that_nothing_was_measured(series, tmp_path, capsys):
+    assert call("train", tmp_path / "c.yaml", *QUICK, f"run={tmp_path / 'run'}", "data.split=none") == 0
+    assert "no test part: nothing was measured" in capsys.readouterr().out
+    assert call("evaluate", tmp_path / "run") == 2
+    assert "The split 'none' leaves no test rows." in capsys.readouterr().err
+
+
+# mistakes
+
+
+def edited(series: Path, name: str, change) -> Path:
+    """The manifest with some of its rows changed."""
+    rows = [json.loads(line) for line in series.read_text().splitlines()]
+    path = series.with_name(name)
+    path.write_text("".join(json.dumps(row) + "\n" for row in map(change, rows)))
+    return path
+
+
+MISTAKES: dict[str, tuple[list[str], int, str]] = {
+    "missing config": (["train", "nothing.yaml"], 2, "The config 'nothing.yaml' does not exist."),
+    "near config": (["train", "cc.yaml"], 2, "Did you mean 'c.yaml'?"),
+    "missing folder": (["train", "nowhere"], 2, "The config 'nowhere' does not exist."),
+    "unknown key": (["train", "c.yaml", "trainin.epochs=3"], 2, "trainin is not a setting. Did you mean 'training'?"),
+    "no value": (["train", "c.yaml", "epochs"], 2, "'epochs' is no override. Write key=value"),
+    "missing data": (["train", "c.yaml", "data.path=gone.jsonl"], 2, "data.path = 'gone.jsonl' does not exist. Give a manifest"),
+    "data of another kind": (["train", "notes.md"], 2, "ends in '.md'. It would end in .jsonl or .csv."),
+    "empty folder": (["train", "hollow"], 2, "hollow"),
+    "broken manifest": (["train", "broken.jsonl"], 2, "line 1: "),
+    "no labels": (["train", "c.yaml", "data.path=unlabelled.jsonl"], 2, "has no row with a label. Add labels"),
+    "no splits": (["train", "c.yaml", "data.path=unsplit.jsonl"], 2, "No row has a split"),
+    "leak": (["train", "c.yaml", "data.split=random"], 2, "A random split of these 20 rows would put"),
+    "too many folds": (["train", "c.yaml", "data.split=folds", "data.folds=50"], 2, "50 folds of 10 groups are asked for."),
+    "class not in training": (["train", "c.yaml", "data.path=lonely.jsonl"], 2, "The class 'sideways' stands in test ('19.npy') and not in training"),
+    "pairs": (["train", "c.yaml", "evaluation.pairs=[[up, dwn]]"], 2, "evaluation.pairs names 'dwn', which is no class of the training rows. Did you mean 'down'?"),
+    "missing file": (["train", "c.yaml", "data.path=absent.jsonl"], 2, "is no stored series"),
+    "device": (["train", "c.yaml", "training.device=quantum"], 2, "training.device = 'quantum' is no device. Use auto, cpu, cuda or cuda:1."),
+    "backbone": (["train", "v.yaml", "encoder.backbone=resnet19"], 2, "The backbone 'resnet19' is not a timm model. Did you mean"),
+    "weights": (["train", "v.yaml", "encoder.weights=gone.pth"], 2, "The weights 'gone.pth' are no file."),
+    "all broken": (["train", "v.yaml"], 2, "is left to train on: 2 videos failed"),
+    "stop at a broken one": (["train", "v.yaml", "data.failed=stop"], 2, "2 videos cannot be read, and data.failed = stop. The first: "),
+    "stop, from pixels": (["train", "v.yaml", "data.failed=stop", "data.read=pixels"], 2, "2 videos cannot be read, and data.failed = stop."),
+    "features of what learns": (["train", "v.yaml", "data.read=features", "encoder.train_blocks=1"], 2, "Use data.read: auto, or freeze the CNN"),
+    "run below a file": (["train", "c.yaml", "run=c.yaml/run"], 4, "Not a directory"),
+    "run where nobody may write": (["train", "c.yaml", "run=/proc/unreel"], 4, "Check that the disk has room and that the path is yours."),
+    "evaluate no run": (["evaluate", "hollow"], 2, "'hollow' is no run: it holds no config.yaml."),
+    "evaluate unknown class": (["evaluate", "run", "data.path=lonely.jsonl"], 2, "The class 'sideways' is not one of the 2 that this model knows."),
+    "predict with no model": (["predict", "0.npy", "--model", "hollow", "--out", "o"], 3, "'hollow' is no model: it holds no model.json."),
+    "predict with nothing": (["predict", "0.npy", "--model", "gone", "--out", "o"], 3, "'gone' is no model"),
+    "predict below a file": (["predict", "0.npy", "--model", "run", "--out", "c.yaml/out"], 4, "Not a directory"),
+    "predict on a device": (["predict", "0.npy", "--model", "run", "--out", "o", "--device", "quantum"], 2, "'quantum' is no device"),
+    "extract series": (["extract", "c.yaml"], 2, "Only encoder.kind = frames has videos to look at; a series is stored already."),
+    "check nothing": (["check", "gone.jsonl"], 2, "'gone.jsonl' does not exist."),
+    "config of nothing": (["config", "gone.yaml"], 2, "The config 'gone.yaml' does not exist."),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """Everything that the mistakes need, and nothing that a run would change."""
+    folder = tmp_path_factory.mktemp("workplace")
+    rows = []
+    for n in range(20):
+        np.save(folder / f"{n}.npy", np.random.default_rng(n).normal(size=(6, 3)))
+        rows.append(
+            {
+                "path": f"{n}.npy",
+                "split": "test" if n >= 14 else "train",
+                "group": f"g{n // 2}",
+                "label": "up" if n % 2 else "down",
+            }
+        )
+
+    def write(name: str, changed) -> None:
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in changed))
+
+    write("series.jsonl", rows)
+    write("unlabelled.jsonl", [{**row, "label": None} for row in rows])
+    write("unsplit.jsonl", [{**row, "split": None} for row in rows])
+    write("lonely.jsonl", [*rows[:-1], {**rows[-1], "label": "sideways"}])
+    write("absent.jsonl", [{**rows[0], "path": "absent.npy"}, *rows[1:]])
+    write("videos.jsonl", [{"path": f"{n}.mp4", "split": s, "label": "a"} for n, s in enumerate(("train", "train"))])
+    for name, text in (("broken.jsonl", "{no json\n"), ("notes.md", "notes"), ("0.mp4", "no video"), ("1.mp4", "")):
+        (folder / name).write_text(text)
+    (folder / "c.yaml").write_text(f"data: {{path: series.jsonl}}\nencoder: {{kind: series}}\n{SMALL}")
+    (folder / "v.yaml").write_text(
+        f"data: {{path: videos.jsonl, features: store}}\nencoder: {{size: 64, runtime: torch}}\n{SMALL}"
+    )
+    (folder / "hollow").mkdir()
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert call("train", "c.yaml", "run=run", "evaluation.baselines=false") == 0
+    finally:
+        os.chdir(here)
+    return folder
+
+
+SMALL = "core: {hidden: 8}\ntraining: {epochs: 1}\ntracking: {wandb: off}\n"
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_a_sentence_and_an_exit_code(name, workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    arguments, code, sentence = MISTAKES[name]
+    assert call(*arguments) == code
+    said = capsys.readouterr()
+    assert sentence in said.err, said.err
+    assert "Traceback" not in said.err + said.out
+    last = said.err.strip().splitlines()[-1]
+    assert last.endswith((".", "?")), last
+
+
+def test_a_mistake_in_a_process_of_its_own_leaves_no_traceback(workplace):
+    result = unreel("train", "c.yaml", "core.cell=lstn", cwd=workplace)
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr == ("unreel: c.yaml: 1 mistake in the configuration.\n  core.cell = 'lstn' is not known. Did you mean 'lstm'? "
+                             "One of: rnn_tanh, rnn_relu, lstm, gru, mean.\n")  # fmt: skip
+
+
+def test_names_of_files_cannot_steer_the_terminal(workplace, capsys, tmp_path):
+    nasty = tmp_path / "\x1b[31mred\nline.npy"
+    np.save(nasty, np.zeros((4, 9)))
+    assert call("predict", nasty, "--model", workplace / "run", "--out", tmp_path / "o") == 1
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "\\x1b[31mred\\nline.npy" in said
+
+
+def test_an_error_of_ours_is_not_dressed_up_as_the_users(monkeypatch):
+    def broken(options):
+        raise KeyError("a bug")
+
+    monkeypatch.setitem(VERBS, "config", broken)
+    with pytest.raises(KeyError):
+        call("config")
