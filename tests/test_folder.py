@@ -61,13 +61,16 @@ def test_links_do_not_loop_or_leave(tmp_path: Path) -> None:
     (root / "loop").symlink_to(root)
     (root / "inner.mp4").symlink_to(root / "a.mp4")
     (root / "outer").symlink_to(tmp_path / "out")
+    (root / "self").symlink_to("self")
+    (root / "self.mp4").symlink_to("self.mp4")
     found = find_videos([str(root)])
-    assert [entry.name for entry in found] == ["a.mp4", "inner.mp4", "outer"]
+    assert [entry.name for entry in found] == ["a.mp4", "inner.mp4", "outer", "self.mp4"]
     assert found[2].problem.startswith("link_outside: The link leads out of the folder")
     assert [entry.name for entry in find_videos([str(root)], follow_links=True)] == [
         "a.mp4",
         "inner.mp4",
         "outer/o.mp4",
+        "self.mp4",
     ]
 
 

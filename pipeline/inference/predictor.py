@@ -21,7 +21,7 @@ from pipeline.models.core import State
 from pipeline.models.prediction import Prediction
 from pipeline.padded import stack
 
-_PARTIAL = ("packet_errors", "truncated")
+_PARTIAL = ("packet_errors", "truncated", "damaged_frames")
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def walk(folder: Path, root: str, seen: set[tuple[int, int]], follow_links: bool
         return
     for entry in entries:
         path = folder / entry.name
-        is_folder = entry.is_dir()
+        is_folder = os.path.isdir(path)  # entry.is_dir() raises for a link to itself
         if not is_folder and not is_video(entry.name):
             continue
         inside = (os.path.realpath(path) + os.sep).startswith(root.rstrip(os.sep) + os.sep)
