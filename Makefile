@@ -12,7 +12,7 @@ SEEDS  ?= 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint show clean
 
-## make demo              draw a data set, train on it, answer for a folder of unseen videos (under 6 minutes)
+## make demo              draw a data set, train on it, answer for a folder of unseen videos (some minutes)
 demo: $(VENV)/ready
 	@$(RUN)/python scripts/demo.py
 
