@@ -192,13 +192,17 @@ def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
     }
     # the fewer the videos, the more often each is seen; a validation part only where it would not starve training
     epochs = max(10, min(60, round(3000 / max(1, len(rows)))))
-    validation = 0.15 if len(rows) >= 400 else 0.0
+    brings_validation = has_splits and any(r.split == "val" for r in rows)
+    validation = 0.15 if brings_validation or len(rows) >= 400 else 0.0
+    why_validation = "too few videos to hold some out; the last epoch is kept"
+    if validation:
+        whose = "of the manifest's own validation part" if brings_validation else "of a part cut from training"
+        why_validation = f"the best epoch {whose} is kept"
     chosen = [
         f"{path}: {len(rows)} videos in {len(labels)} classes",
         f"  data.split={split}: {why[split]}",
         f"  training.epochs={epochs}: about 3,000 looks at a video in all, 10 to 60 epochs",
-        f"  data.validation={validation}: "
-        + ("the best epoch is kept" if validation else "too few videos to hold some out; the last epoch is kept"),
+        f"  data.validation={validation}: {why_validation}",
     ]
     base: dict[str, Any] = {
         "data": {"path": str(path), "split": split, "validation": validation},
