@@ -6,6 +6,7 @@ In: what the core has seen (B, T, H). Out: logits and, as an answer, ranked clas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.models.prediction import Classification, Prediction
 from pipeline.models.seen import Seen
+from pipeline.padded import Padded
 
 Pool = Literal["mean", "last", "attention"]
 Memory = tuple[Tensor, Tensor, Tensor]
@@ -77,6 +79,7 @@ class Classify(nn.Module):
         """Cross-entropy of the pooled answer (and of the steps), averaged over the batch."""
         target = batch.target(self.name)
         assert isinstance(target, Tensor)
+        seen = seen if self.step_loss else self._what_counts(seen)
         logits = self.step_logits(seen)
         weights = self.get_buffer("class_weights")[target]
         whole = F.cross_entropy(
@@ -97,6 +100,7 @@ class Classify(nn.Module):
 
     def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
         """Fold these steps into the memory."""
+        seen = self._what_counts(seen)
         return self._fold(seen, self.step_logits(seen), memory)
 
     def answer(self, memory: Memory) -> list[Prediction]:
@@ -108,6 +112,14 @@ class Classify(nn.Module):
             Classification(tuple((names[i], float(p[i])) for i in o.tolist()))
             for p, o in zip(probabilities, order, strict=True)
         ]
+
+    def _what_counts(self, seen: Seen) -> Seen:
+        """The last valid step alone where no other is asked: the rest of a wide sequence would be work for nothing."""
+        steps = seen.steps
+        if self.pool != "last" or steps.data.shape[1] < 2:
+            return seen
+        at = (steps.lengths - 1).clamp(min=0).to(steps.data.device)[:, None, None].expand(-1, 1, steps.data.shape[2])
+        return replace(seen, steps=Padded(steps.data.gather(1, at), steps.lengths.clamp(max=1)))
 
     def _fold(self, seen: Seen, logits: Tensor, memory: Memory | None) -> Memory:
         mask = seen.steps.mask[:, :, None]
