@@ -155,6 +155,7 @@ def puppets_order(data: Path, seeds: int) -> Answer:
         [
             *common,
             f"core.cell={cell}",
+            "training.epochs=20",  # seven times the clips of small, so fewer epochs
             f"training.seed={seed}",
             f"run={work}/{cell}_seed{seed}",
             f"evaluation.baselines={cell == 'gru'}",
