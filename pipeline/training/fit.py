@@ -92,19 +92,7 @@ def fit(
             "the videos that could not be read."
         )
     sampler = EpochSampler(train.lengths, plan.batch_size, plan.seed, runtime.rank, runtime.world)
-    movers = {
-        player: Mover(
-            model,
-            parameters,
-            lr=plan.lr,
-            backbone_lr=plan.backbone_lr,
-            weight_decay=plan.weight_decay,
-            warmup=plan.warmup,
-            clip=plan.clip,
-            total_steps=plan.epochs * len(sampler),
-        )
-        for player, parameters in model.players().items()
-    }
+    movers = _movers(model, plan, plan.epochs * len(sampler))
     now = _resume(folder, model, movers, _digest(train))
     modules = {player: _shared(model, runtime) for player in movers}
     loader = _loader(train, sampler, plan)
@@ -115,35 +103,10 @@ def fit(
             for batch in loader():
                 model.train()
                 seed_step(plan.seed, now.step, runtime.rank)
-                batch = batch.to(runtime.device)
-                moved: dict[str, float] = {}
-                for player, module in modules.items():
-                    with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
-                        terms: dict[str, Tensor] = module(batch, player)
-                        loss = torch.stack(list(terms.values())).sum()
-                    moved = movers[player].move(loss, now.step)
-                    _add(
-                        now.sums,
-                        {
-                            "loss": float(loss.detach()),
-                            **{f"loss/{k}": float(v.detach()) for k, v in terms.items()},
-                            "grad_norm": moved["grad_norm"],
-                        },
-                    )
+                lr = _move_all(modules, movers, batch.to(runtime.device), plan, runtime, now)
                 now.step, now.batch, now.count = now.step + 1, now.batch + 1, now.count + 1
                 if now.step % plan.log_every == 0:
-                    means = {k: v / now.count for k, v in runtime.mean(now.sums).items()}
-                    now.sums, now.count = {}, 0
-                    track.log(
-                        {
-                            "step": now.step,
-                            "epoch": now.epoch,
-                            "part": "train",
-                            **means,
-                            "lr": moved["lr"],
-                            "time/seconds": round(time.monotonic() - started, 3),
-                        }
-                    )
+                    _log_means(track, runtime, now, lr, started)
                 if now.batch == len(sampler):
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
                 is_over = now.is_finished or now.epoch == plan.epochs
@@ -158,6 +121,47 @@ def fit(
     if now.best_weights is not None:
         model.load_state_dict(now.best_weights, strict=False)
     return now
+
+
+def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
+    """One optimiser a player."""
+    return {
+        player: Mover(
+            model,
+            parameters,
+            lr=plan.lr,
+            backbone_lr=plan.backbone_lr,
+            weight_decay=plan.weight_decay,
+            warmup=plan.warmup,
+            clip=plan.clip,
+            total_steps=total_steps,
+        )
+        for player, parameters in model.players().items()
+    }
+
+
+def _move_all(
+    modules: dict[str, nn.Module], movers: dict[str, Mover], batch: Batch, plan: Plan, runtime: Runtime, now: Progress
+) -> float:
+    """One step of every player; adds its numbers to the sums and returns the learning rate."""
+    lr = 0.0
+    for player, module in modules.items():
+        with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
+            terms: dict[str, Tensor] = module(batch, player)
+            loss = torch.stack(list(terms.values())).sum()
+        moved = movers[player].move(loss, now.step)
+        parts = {f"loss/{name}": float(value.detach()) for name, value in terms.items()}
+        _add(now.sums, {"loss": float(loss.detach()), **parts, "grad_norm": moved["grad_norm"]})
+        lr = moved["lr"]
+    return lr
+
+
+def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started: float) -> None:
+    """A row of what the steps since the last one came to, the mean over ranks."""
+    means = {name: value / now.count for name, value in runtime.mean(now.sums).items()}
+    now.sums, now.count = {}, 0
+    seconds = round(time.monotonic() - started, 3)
+    track.log({"step": now.step, "epoch": now.epoch, "part": "train", **means, "lr": lr, "time/seconds": seconds})
 
 
 def _end_epoch(
