@@ -316,7 +316,9 @@ def _numbers(row: dict[str, Any]) -> dict[str, Any]:
 def _threads(config: Config) -> int:
     if config.training.threads:
         return config.training.threads
-    learns_pixels = config.encoder.kind == "frames" and config.encoder.train_blocks > 0
+    learns_pixels = config.encoder.kind == "frames" and (
+        config.encoder.train_blocks > 0 or config.data.read == "pixels"
+    )
     return 0 if learns_pixels else 1
 
 

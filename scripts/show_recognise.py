@@ -221,11 +221,15 @@ def own_folder(data: Path, seeds: int) -> Answer:
 def finetune(data: Path, seeds: int) -> Answer:
     """Frames road against features road: equal when the CNN is frozen; then what fine-tuning its last block buys."""
     work = proof.fresh("finetune")
-    proof.prepare_dataset("puppets", "--size", "small", "--out", work / "puppets")
-    common = [f"data.path={work}/puppets/clips.jsonl", f"data.features={work}/features"]
+    for size in ("tiny", "small"):
+        proof.prepare_dataset("puppets", "--size", size, "--out", work / size)
+    common = [f"data.path={work}/small/clips.jsonl", f"data.features={work}/features"]
     same = [
-        *common,
-        "training.epochs=2",
+        f"data.path={work}/tiny/clips.jsonl",
+        f"data.features={work}/features",
+        "training.epochs=5",
+        "training.batch_size=4",
+        "training.log_every=1",
         "encoder.runtime=torch",
         "evaluation.baselines=false",
         "evaluation.orders=false",
@@ -250,7 +254,7 @@ def finetune(data: Path, seeds: int) -> Answer:
     gap = max(abs(a - b) for a, b in zip(*losses, strict=True))
     equal = gap < 1e-4 and pick(by_features)["confusion"] == pick(by_frames)["confusion"]
     print(
-        f"frozen CNN, 2 epochs by each road: largest difference of any logged loss {gap:.1e}, "
+        f"frozen CNN, puppets tiny, 5 epochs by each road: largest difference of any logged loss {gap:.1e}, "
         f"confusion matrices {'equal' if equal else 'DIFFER'}",
         flush=True,
     )
@@ -259,7 +263,11 @@ def finetune(data: Path, seeds: int) -> Answer:
     seconds = watch.seconds
     budget = ["encoder.train_blocks=0", "data.read=auto"]
     frozen = proof.train_all("puppets/finetune.yaml", [[*common, *budget, f"run={work}/frozen"]], processes=1)[0]
+    watch = proof.Stopwatch()
+    long = [*common, *budget, "training.epochs=60", "evaluation.baselines=false", f"run={work}/frozen_long"]
+    longer = proof.train_all("puppets/finetune.yaml", [long], processes=1)[0]
     rows = [("last block fine-tuned", tuned), ("frozen features", frozen)]
+    rows.append((f"frozen features, 60 epochs ({watch.seconds:.0f} s)", longer))
     for what in ("accuracy", "paired_accuracy"):
         show_table(
             f"puppets small, unseen actors, same epochs, batches and schedule: {what.replace('_', ' ')}",

@@ -90,7 +90,7 @@ def test_the_published_classifier_on_our_features_recognises_a_photograph(publis
 
 
 def test_weights_by_their_own_names_are_taken_in_any_order(bundled, published, tmp_path):
-    named = dict(reversed(bundled.net.state_dict().items()))
+    named = {k: v.contiguous() for k, v in reversed(bundled.net.state_dict().items())}
     save_file(named, tmp_path / "named.safetensors")
     torch.save(named, tmp_path / "named.pth")
     for path in ("named.safetensors", "named.pth"):

@@ -65,7 +65,7 @@ def _precision() -> str:
 
 class _TorchLook:
     def __init__(self, backbone: Backbone, device: torch.device) -> None:
-        self.backbone, self.device = backbone.to(device).to(memory_format=torch.channels_last).eval(), device  # type: ignore[call-overload]
+        self.backbone, self.device = backbone.to(device).eval(), device
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
