@@ -230,6 +230,7 @@ def finetune(data: Path, seeds: int) -> Answer:
         "training.epochs=5",
         "training.batch_size=4",
         "training.log_every=1",
+        "training.threads=1",  # the CNN's last bits depend on how many threads compute it
         "encoder.runtime=torch",
         "evaluation.baselines=false",
         "evaluation.orders=false",
