@@ -133,11 +133,18 @@ def fill_store(
 def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
     """The labelled rows with the config's split; what is left out and what leaks is said."""
     data, seed = config.data, config.training.seed
-    labelled = [r for r in manifest.rows if r.label is not None]
-    if not labelled:
-        raise ConfigError(f"'{data.path}' has no row with a label. Add labels, or give another manifest.")
-    if len(labelled) < len(manifest.rows):
-        say(f"{len(manifest.rows) - len(labelled)} rows have no label and are left out")
+    labelled = list(manifest.rows)
+    for name, head in config.heads.items():
+        kept = [r for r in labelled if head.classes(r)]
+        wanted = "span" if head.kind == "segment" else "label"
+        if not kept:
+            raise ConfigError(
+                f"'{data.path}' has no row with a {wanted}, and the head '{name}' learns from them. Add {wanted}s, or give "
+                "another manifest."
+            )
+        if len(kept) < len(labelled):
+            say(f"{len(labelled) - len(kept)} rows have no {wanted} and are left out")
+        labelled = kept
     if data.split == "none":
         labelled = [replace(r, split="train") for r in labelled]
     rows = apply_split(
@@ -154,7 +161,7 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
     split = Manifest(tuple(r for r in rows if r.split is not None), manifest.root)
     counts = Counter(r.split for r in split.rows)
     say(
-        f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(split.labels)} classes; "
+        f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len({c for r in split.rows for h in config.heads.values() for c in h.classes(r)})} classes; "
         f"split: {describe_split(config)}"
     )
     for finding in check_leaks(split):

@@ -5,13 +5,14 @@ In: a validated `Recipe` and the vocabularies. Out: a `Model`. Knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapt import Adapter, Normalise
 from pipeline.encoders.backbone import BUNDLED, Backbone
@@ -19,6 +20,7 @@ from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.runtime import Look, Runtime, build_look, runtime_name
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.heads.classify import Classify, Pool
+from pipeline.heads.segment import Segment
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
@@ -133,10 +135,19 @@ class CoreSection(Section):
         )
 
 
+class Around(NamedTuple):
+    """What a head stands in: the width of the core's outputs, steps a second, and whether the core can stream."""
+
+    input_size: int
+    rate: float
+    is_causal: bool
+
+
 class ClassifySection(Section):
     """Which class: learns from the manifest's labels."""
 
     kind: Literal["classify"] = "classify"
+    columns: ClassVar[tuple[str, ...]] = ("label", "score", "top")
     pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
     dropout: Fraction = 0.5
     label_smoothing: Fraction = 0.1
@@ -145,11 +156,11 @@ class ClassifySection(Section):
     )
     step_loss: Annotated[float, Field(ge=0, le=1, description="share of the steps' own cross-entropy")] = 0.0
 
-    def names(self, labels: Sequence[str]) -> Vocabulary:
-        """The classes, from the labels of the training rows."""
-        return Vocabulary.of(labels)
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """What a row teaches; nothing where it has no label."""
+        return () if row.label is None else (row.label,)
 
-    def build(self, name: str, input_size: int, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Classify:
+    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Classify:
         """The head; counts of the training labels give the balanced weights."""
         weights = None
         if self.class_weights == "balanced" and counts is not None:
@@ -157,7 +168,7 @@ class ClassifySection(Section):
             weights = [total / (len(vocabulary) * max(1, counts.get(label, 0))) for label in vocabulary.names]
         return Classify(
             name=name,
-            input_size=input_size,
+            input_size=around.input_size,
             vocabulary=vocabulary,
             pool=self.pool,
             dropout=self.dropout,
@@ -167,12 +178,53 @@ class ClassifySection(Section):
         )
 
 
+class SegmentSection(Section):
+    """What happens when: learns from the manifest's spans, a label for every look and a CRF over them."""
+
+    kind: Literal["segment"] = "segment"
+    columns: ClassVar[tuple[str, ...]] = ("spans",)
+    background: Annotated[
+        str | None, Field(min_length=1, description="name of what no span covers; null where spans tile a video")
+    ] = "background"
+    crf: Annotated[bool, Field(description="a linear-chain CRF over the looks; false judges each look alone")] = True
+    minimum_seconds: Annotated[float, Field(ge=0, description="no shorter span is answered (needs the CRF)")] = 0.0
+    lag_seconds: Annotated[float, Field(ge=0, description="a stream settles a label so much later")] = 1.0
+    dropout: Fraction = 0.3
+    step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = 0.5
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """What a row teaches; nothing where it has no spans."""
+        if not row.spans:
+            return ()
+        return (*(span.label for span in row.spans), *([] if self.background is None else [self.background]))
+
+    @model_validator(mode="after")
+    def _fits(self) -> SegmentSection:
+        if self.minimum_seconds and not self.crf:
+            raise ValueError("minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0")
+        return self
+
+    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Segment:
+        """The head."""
+        return Segment(
+            name=name,
+            input_size=around.input_size,
+            vocabulary=vocabulary,
+            rate=around.rate,
+            background=self.background,
+            crf=self.crf,
+            minimum_steps=max(1, round(self.minimum_seconds * around.rate)),
+            lag_steps=round(self.lag_seconds * around.rate) if around.is_causal else None,
+            dropout=self.dropout,
+            step_loss=self.step_loss,
+        )
+
+
 ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
 """What every answer says besides its heads."""
 
 EncoderSection = Annotated[FramesSection | SeriesSection, Field(discriminator="kind")]
-HeadSection = ClassifySection
-"""A union by `kind` as soon as there is a second head."""
+HeadSection = Annotated[ClassifySection | SegmentSection, Field(discriminator="kind")]
 
 
 class Recipe(Section):
@@ -196,9 +248,13 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _frames_by_default(cls, values: Any) -> Any:
+    def _kinds_by_default(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("encoder"), dict):
-            return {**values, "encoder": {"kind": "frames", **values["encoder"]}}
+            values = {**values, "encoder": {"kind": "frames", **values["encoder"]}}
+        if isinstance(values, dict) and isinstance(values.get("heads"), dict):
+            heads = values["heads"].items()
+            named = {n: {"kind": "classify", **h} if isinstance(h, dict) else h for n, h in heads}
+            values = {**values, "heads": named}
         return values
 
     def build(
@@ -206,16 +262,23 @@ class Recipe(Section):
         vocabularies: Mapping[str, Vocabulary],
         *,
         input_size: int | None = None,
-        counts: Mapping[str, int] | None = None,
+        counts: Mapping[str, Mapping[str, int]] | None = None,
     ) -> Model:
-        """The model. vocabularies: one a head. input_size: the width of series. counts: of the training labels."""
+        """The model. vocabularies: one a head. input_size: the width of series. counts: by head, how many training rows
+        teach each class.
+        """
         encoder: Encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
+        around = Around(core.output_size, self.clock.rate, core.is_causal)
         heads = {
-            name: section.build(name, core.output_size, vocabularies[name], counts)
+            name: section.build(name, around, vocabularies[name], (counts or {}).get(name))
             for name, section in self.heads.items()
         }
         return Model(encoder, core, heads)
+
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """By head, what its answers are made of."""
+        return {name: section.columns for name, section in self.heads.items()}
 
     def build_look(self, device: torch.device, backbone: Backbone) -> Look:
         """The frozen CNN as a function of pixels."""

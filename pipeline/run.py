@@ -20,15 +20,18 @@ import torch
 from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import Order, RowDataset
+from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapt import Adapter
 from pipeline.encoders.backbone import Backbone
 from pipeline.encoders.runtime import runtime_name
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import find_videos
+from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows
+from pipeline.recipe import ClassifySection
 from pipeline.section import ConfigError, near
 from pipeline.training.evaluate import judge
 from pipeline.training.fit import STATE, Progress, fit, saved_step
@@ -86,7 +89,8 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
             for row in rows:
                 track.log({"step": now.step, "epoch": now.epoch, "part": _part(row), **_numbers(row)})
             if place.is_first and rows:
-                track.confusion(checkpoint.vocabularies[rows[0]["head"]].names, rows[0]["confusion"])
+                for row in (r for r in rows if r["order"] == "forward" and "confusion" in r):
+                    track.confusion(checkpoint.vocabularies[row["head"]].names, row["confusion"])
                 track.artifact(folder / "model", f"{folder.name}-model")
         if config.evaluation.baselines and rows and config.core.cell != "mean":
             rows += _baselines(config, prepared, place, folder, loud)
@@ -136,7 +140,7 @@ def predict(
     counts: Counter[str] = Counter()
     with runtime(device, _answering_threads(checkpoint)) as place:
         predictor = Predictor(checkpoint, place.device)
-        writers = [open_writer(kind, out, list(checkpoint.recipe.heads)) for kind in formats]
+        writers = [open_writer(kind, out, checkpoint.recipe.columns()) for kind in formats]
         for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
             for writer in writers:
                 writer.write(row)
@@ -174,29 +178,33 @@ def measure(
             checkpoint.model.to(place.device), dataset, batch_size=config.training.batch_size, device=place.device
         )
         for head, found in judged.metrics().items():
-            known = checkpoint.vocabularies[head]
-            pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
-            paired = (
-                {"paired_accuracy": paired_accuracy(judged.scores[head], judged.labels[head], pairs)} if pairs else {}
-            )
+            paired = {}
+            if config.evaluation.pairs and isinstance(judged.heads[head], Classify):
+                known = checkpoint.vocabularies[head]
+                pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
+                paired = {"paired_accuracy": paired_accuracy(*scores_and_labels(judged.evidence[head]), pairs)}
             rows.append({"model": name, "order": order, "head": head, **paired, **found})
     return rows
 
 
 def _check_classes(config: Config, prepared: Prepared) -> None:
     """Raise ConfigError for what would stop the run only after its training."""
-    known = set(labels := [r.label for r in prepared.rows("train") if r.label is not None])
-    if not labels:
+    if not prepared.rows("train"):
         raise ConfigError(
             f"No row of '{config.data.path}' is left to train on: {len(prepared.failed)} videos failed, and the split is "
             f"'{config.data.split}'. Mend the videos, or choose a split that has training rows."
         )
-    for row in prepared.manifest.rows:
-        if row.label is not None and row.label not in known:
-            raise ConfigError(
-                f"The class '{row.label}' stands in {row.split} ('{row.path}') and not in training, so nobody can answer it. "
-                "Give training some of its videos, or leave its rows out."
-            )
+    known: set[str] = set()
+    for head in config.heads.values():
+        taught = {label for row in prepared.rows("train") for label in head.classes(row)}
+        for row in prepared.manifest.rows:
+            for label in head.classes(row):
+                if label not in taught:
+                    raise ConfigError(
+                        f"The class '{label}' stands in {row.split} ('{row.path}') and not in training, so nobody can "
+                        "answer it. Give training some of its videos, or leave its rows out."
+                    )
+        known |= taught
     for name in (name for pair in config.evaluation.pairs for name in pair):
         if name not in known:
             raise ConfigError(
@@ -209,10 +217,13 @@ def _learn(
     config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say
 ) -> tuple[Checkpoint, Progress]:
     """Build one model, train it in a folder, save it."""
-    labels = [r.label for r in prepared.rows("train") if r.label is not None]
-    vocabularies = {name: head.names(labels) for name, head in config.heads.items()}
+    counts = {
+        name: Counter(label for row in prepared.rows("train") for label in head.classes(row))
+        for name, head in config.heads.items()
+    }
+    vocabularies = {name: Vocabulary.of(found) for name, found in counts.items()}
     seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
-    model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=Counter(labels))
+    model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=counts)
     learns = _dataset(config, prepared, model, "train", is_training=True)
     chooses = _dataset(config, prepared, model, "val") if prepared.rows("val") else None
     _fit_statistics(model, learns)
@@ -241,7 +252,10 @@ def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path,
     rows = []
     for name, parts in BASELINES.items():
         say(f"baseline: {name}")
-        heads = {head: {**section.model_dump(mode="json"), "pool": "last"} for head, section in config.heads.items()}
+        heads = {
+            head: section.model_dump(mode="json") | ({"pool": "last"} if isinstance(section, ClassifySection) else {})
+            for head, section in config.heads.items()
+        }
         values = config.model_dump(mode="json")
         values |= {part: {**values[part], **changes} for part, changes in parts.items()} | {"heads": heads}
         values["core"] |= {"bidirectional": False, "residual": False, "recurrent_dropout": 0.0}

@@ -117,7 +117,7 @@ ONE_MISTAKE = [
     ("encoder.kind=frame", "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series."),
     (
         "heads.action.kind=clasify",
-        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: classify.",
+        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: classify, segment.",
     ),
     ("core.hidden=0", "core.hidden = 0: input should be greater than 0."),
     ("core.hidden=many", "core.hidden = 'many': input should be a valid integer"),

@@ -118,15 +118,16 @@ def test_the_loss_by_hand(pool, smoothing, weights, share):
 
 
 def test_balanced_class_weights_make_every_class_count_alike():
-    from pipeline.recipe import ClassifySection
+    from pipeline.recipe import Around, ClassifySection
 
     counts = {"bend": 1, "clap": 2, "jump": 5, "wave": 12}
-    head = ClassifySection(class_weights="balanced").build("action", D, NAMES, counts)
+    around = Around(D, 4.0, True)
+    head = ClassifySection(class_weights="balanced").build("action", around, NAMES, counts)
     weights = head.get_buffer("class_weights").tolist()
     shares = [w * counts[name] for w, name in zip(weights, NAMES.names, strict=True)]
     assert shares == pytest.approx([5.0] * 4)
     assert sum(shares) / sum(counts.values()) == pytest.approx(1.0)  # the loss keeps its scale
-    assert (ClassifySection().build("action", D, NAMES, counts).get_buffer("class_weights") == 1).all()
+    assert (ClassifySection().build("action", around, NAMES, counts).get_buffer("class_weights") == 1).all()
 
 
 @each_pool

@@ -187,7 +187,7 @@ def test_it_learns_an_order_that_a_mean_cannot_know(tmp_path: Path) -> None:
     for cell in ("gru", "mean"):
         model = toy.model(cell=cell, dropout=0.0)
         toy.fit(model, tmp_path / cell, plan, val=False)
-        accuracy[cell] = judge(model, toy.test, batch_size=8, device=CPU.device).accuracy
+        accuracy[cell] = judge(model, toy.test, batch_size=8, device=CPU.device).score
     assert accuracy["gru"] >= 0.9 and accuracy["mean"] <= 0.75
 
 
@@ -199,7 +199,7 @@ def test_early_stop_keeps_the_best_epoch(toy: Toy, tmp_path: Path) -> None:
     assert now.best_epoch == scores.index(max(scores)) and now.best == max(scores)
     assert len(scores) == now.best_epoch + 1 + 3 < 60 and "stopped: no better validation score for 3 epochs" in said[-1]
     left = judge(model, toy.val, batch_size=8, device=CPU.device)
-    assert (left.accuracy, -left.loss) == pytest.approx(max(scores), abs=1e-9)
+    assert (left.score, -left.loss) == pytest.approx(max(scores), abs=1e-9)
 
 
 def test_rows_hold_every_step_with_the_means_between_them(toy: Toy, tmp_path: Path) -> None:

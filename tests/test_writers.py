@@ -17,10 +17,10 @@ import pytest
 
 from pipeline.inference.batch import as_row, headline
 from pipeline.inference.predictor import Answer
-from pipeline.models.prediction import Classification
+from pipeline.models.prediction import Classification, Timeline
 from pipeline.writers import WRITERS, open_writer
 
-HEADS = ["action", "mood"]
+HEADS = {"action": ("label", "score", "top"), "mood": ("label", "score", "top"), "timeline": ("spans",)}
 ODD_NAMES = [
     "plain.mp4", "with,comma.mp4", 'with"quote.mp4', "two\nlines.mp4", "car\rriage.mp4", "crlf\r\n.mp4", "tab\t.mp4", "ümlaut 视频 🎥.mp4",
     "=1+1.mp4", "+1.mp4", "-rf.mp4", "@SUM(A1).mp4", "\tx.mp4", "\rx.mp4", "'=quoted.mp4", "''quoted.mp4", "'.mp4", " lead.mp4", "nul\\0.mp4",
@@ -32,6 +32,7 @@ def row(name: str, **answer: Any) -> dict[str, Any]:
     predictions = {
         "action": Classification((("=sum", 0.7), ("wave, \n", 0.2), ("x", 0.1))),
         "mood": Classification((("good", 1.0),)),
+        "timeline": Timeline(((0.25, 1.5, "=wave, \n", 0.75), (2.0, 3.0, "x", 0.5))),
     }
     return as_row(name, Answer("ok", 1.25, 5, predictions, **answer), 2)
 
@@ -57,7 +58,7 @@ def flat(given: dict[str, Any]) -> dict[str, Any]:
     """As a table sees it, written down here once more."""
     found = {name: given[name] for name in ("path", "status", "seconds", "looks")}
     for head in HEADS:
-        for part in ("label", "score", "top"):
+        for part in HEADS[head]:
             found[f"{head}_{part}"] = given[head][part] if head in given else None
     return {**found, "warnings": given["warnings"], "error": given["error"]}
 
@@ -72,7 +73,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
         for line in csv.DictReader(file, strict=True):
             values: dict[str, Any] = {name: re.sub(r"^'('*[=+\-@\t\r])", r"\1", cell) for name, cell in line.items()}
             for name, cell in values.items():
-                if name.endswith("_top") or name == "warnings":
+                if name.endswith(("_top", "_spans")) or name == "warnings":
                     values[name] = json.loads(cell) if cell else None
                 elif name == "looks" or name.endswith("_score") or name == "seconds":
                     values[name] = (int if name == "looks" else float)(cell) if cell else None
@@ -159,7 +160,10 @@ def test_strict_readers_take_the_files(tmp_path):
 
 
 def test_the_headline_of_a_row_is_one_safe_line():
-    assert headline(ROWS[0]) == "=sum 0.70, good 1.00"
+    assert headline(ROWS[0]) == "=sum 0.70, good 1.00, 0.2 s =wave, \\n, 2.0 s x"
+    many = Timeline(tuple((float(i), i + 1.0, "x", 1.0) for i in range(9)))
+    assert headline(as_row("a", Answer("ok", 1, 1, {"h": many}), 2)) == "0.0 s x, 1.0 s x, 2.0 s x, and 6 more"
+    assert headline(as_row("a", Answer("ok", 1, 1, {"h": Timeline(())}), 2)) == "nothing"
     assert headline(as_row("a", Answer("failed:not_a_video"), 2)) == "failed:not_a_video"
     nasty = as_row("a", Answer("partial", 1, 1, {"h": Classification((("\x1b[31m\n", 1.0),))}), 2)
     assert headline(nasty) == "\\x1b[31m\\n 1.00 (partial)"

@@ -146,7 +146,7 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
 
     window: at most so many steps in training, from a start drawn by (seed, epoch, index); None gives whole rows.
     order: steps as they are, backwards, or shuffled by (seed, index): what a model answers then says whether it
-    watches the order at all. augment: applied to the raw tensor with a generator keyed the same way.
+    watches the order at all; the labels of the steps move with them. augment: applied to the raw tensor with a generator keyed the same way.
     """
 
     def __init__(
@@ -183,11 +183,13 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
         data, times = self.source.read(row, start, stop)
         if self.augment is not None:
             data = self.augment(data, rng)
-        if self.order == "reversed":
-            data = data.flip(0)
-        elif self.order == "shuffled":
-            data = data[torch.from_numpy(rng.permutation(len(data)))]
-        return Sample({self.source.sense: data}, self._targets(row, times), row.path)
+        targets = self._targets(row, times)
+        if self.order != "forward":
+            steps = len(data)
+            places = torch.arange(steps).flip(0) if self.order == "reversed" else torch.from_numpy(rng.permutation(steps))
+            data = data[places]
+            targets = {head: t[places] if t.ndim and len(t) == steps else t for head, t in targets.items()}
+        return Sample({self.source.sense: data}, targets, row.path)
 
     def _targets(self, row: Row, times: np.ndarray) -> dict[str, Tensor]:
         found = {}

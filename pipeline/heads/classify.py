@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.metrics.classification import classification
 from pipeline.models.prediction import Classification, Prediction
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
@@ -24,6 +25,15 @@ from pipeline.padded import Padded
 Pool = Literal["mean", "last", "attention"]
 Memory = tuple[Tensor, Tensor, Tensor]
 """(weighted sum of logits (B, C), sum of weights (B, 1), largest attention score so far (B, 1))."""
+
+
+Evidence = tuple[Tensor, int]
+"""(logits (C,) of the one answer, label)."""
+
+
+def scores_and_labels(evidence: Sequence[Evidence]) -> tuple[Tensor, Tensor]:
+    """Of all samples: (N, C) and (N,)."""
+    return torch.stack([logits for logits, _ in evidence]), torch.tensor([label for _, label in evidence])
 
 
 class Classify(nn.Module):
@@ -39,6 +49,7 @@ class Classify(nn.Module):
     """
 
     opponent: nn.Module | None
+    watched = "accuracy"
 
     def __init__(
         self,
@@ -112,6 +123,16 @@ class Classify(nn.Module):
             Classification(tuple((names[i], float(p[i])) for i in o.tolist()))
             for p, o in zip(probabilities, order, strict=True)
         ]
+
+    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
+        """(pooled logits (C,), label) of each sample."""
+        target = batch.target(self.name)
+        assert isinstance(target, Tensor)
+        return list(zip(self.pooled(self.observe(seen)).float().cpu(), target.tolist(), strict=True))
+
+    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
+        """What `metrics.classification` says."""
+        return classification(*scores_and_labels(evidence))
 
     def _what_counts(self, seen: Seen) -> Seen:
         """The last valid step alone where no other is asked: the rest of a wide sequence would be work for nothing."""

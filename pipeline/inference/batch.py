@@ -46,8 +46,15 @@ def headline(row: Row) -> str:
     """A row in a few words, safe for a terminal."""
     if row["status"].startswith("failed"):
         return row["status"]
-    answers = [f"{v['label']} {v['score']:.2f}" for v in row.values() if isinstance(v, dict) and "label" in v]
+    answers = [_words(v) for v in row.values() if isinstance(v, dict)]
     return one_line(", ".join(answers) + (f" ({row['status']})" if row["status"] != "ok" else ""))
+
+
+def _words(answer: dict[str, Any]) -> str:
+    if "spans" in answer:
+        first = ", ".join(f"{s['start']:.1f} s {s['label']}" for s in answer["spans"][:3])
+        return first + (f", and {len(answer['spans']) - 3} more" if len(answer["spans"]) > 3 else "") or "nothing"
+    return f"{answer['label']} {answer['score']:.2f}"
 
 
 def one_line(text: str) -> str:

@@ -2,11 +2,14 @@
 
 A head asks one question of what the core knows. It learns by `loss`, and answers by an explicit memory:
 `observe` folds what was just seen into the memory, `answer` turns the memory into predictions. Windows one
-after another give the memory of the whole. A head never re-reads the video and remembers none itself.
+after another give the memory of the whole. A head never re-reads the video and remembers none itself. How good its
+answers are it says in two steps, so that any number of batches can be measured together: `evidence` for each sample,
+`metrics` over all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,11 +23,16 @@ from pipeline.models.seen import Seen
 Memory = Any
 """Belongs to the head that made it: sums and counts of logits, a Viterbi lattice. Tensors, batch first."""
 
+Evidence = Any
+"""Belongs to the head that made it: answer and truth of one sample, on the CPU."""
+
 
 class Head(Protocol):
     """What the model and the dataset need of a head; every head is an nn.Module as well."""
 
     opponent: nn.Module | None
+    watched: str
+    """Which of its metrics chooses the best epoch; higher is better."""
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
         """The truth of one sample looked at `times` (T,) seconds; None where the row does not say it."""
@@ -40,4 +48,12 @@ class Head(Protocol):
 
     def answer(self, memory: Memory) -> list[Prediction]:
         """One prediction a row."""
+        ...
+
+    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
+        """What it would answer to each sample, beside the truth."""
+        ...
+
+    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
+        """Numbers (and lists of them) over samples; `count` says of how many."""
         ...

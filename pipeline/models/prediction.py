@@ -18,6 +18,20 @@ class Prediction(Protocol):
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """What happens when: (start, end, label, score) in seconds and order; the score is the mean probability of the label
+    over its span.
+    """
+
+    spans: tuple[tuple[float, float, str, float], ...]
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"spans": [{"start", "end", "label", "score"}, ...]}, all of them."""
+        names = ("start", "end", "label", "score")
+        return {"spans": [dict(zip(names, (round(a, 3), round(b, 3), s, round(p, 6)), strict=True)) for a, b, s, p in self.spans]}
+
+
+@dataclass(frozen=True)
 class Classification:
     """Class names with their probabilities, the likeliest first; they sum to 1 over all classes."""
 

@@ -5,39 +5,37 @@ In: a model and a dataset. Out: loss, scores and truths by head, and their metri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline.data.batch import collate
 from pipeline.data.dataset import RowDataset
 from pipeline.data.sampler import in_order
-from pipeline.heads.classify import Classify
-from pipeline.metrics.classification import classification
+from pipeline.models.head import Evidence, Head
 from pipeline.models.model import Model
 
 
 @dataclass(frozen=True)
 class Judged:
-    """loss: the sum of the heads' terms, averaged over samples; scores (N, C) and labels (N,) by head, on the CPU, in
-    the order of the dataset's rows.
+    """loss: the sum of the heads' terms, averaged over samples; evidence: by head, one a sample, in the order of the
+    dataset's rows; heads: who gave it.
     """
 
     loss: float
-    scores: dict[str, Tensor]
-    labels: dict[str, Tensor]
+    evidence: Mapping[str, list[Evidence]]
+    heads: Mapping[str, Head]
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """By head, what `metrics.classification` says."""
-        return {head: classification(self.scores[head], self.labels[head]) for head in self.scores}
+        """By head, what it says of its evidence."""
+        return {name: self.heads[name].metrics(found) for name, found in self.evidence.items()}
 
     @property
-    def accuracy(self) -> float:
-        """Mean top-1 accuracy over the heads: what early stopping watches first."""
-        hits = [float((s.argmax(-1) == self.labels[h]).float().mean()) for h, s in self.scores.items()]
-        return sum(hits) / len(hits)
+    def score(self) -> float:
+        """The mean over the heads of the metric that each is watched by: it chooses the best epoch."""
+        return sum(float(found[self.heads[name].watched]) for name, found in self.metrics().items()) / len(self.heads)
 
 
 @torch.inference_mode()
@@ -45,25 +43,16 @@ def judge(model: Model, dataset: RowDataset, *, batch_size: int, device: torch.d
     """Every row of the dataset once, whole, with the model in evaluation mode (its mode is put back)."""
     was_training = model.training
     model.eval()
+    heads = {name: model.head(name) for name in model.heads}
     total, order = 0.0, []
-    scores: dict[str, list[Tensor]] = {}
-    labels: dict[str, list[Tensor]] = {}
+    evidence: dict[str, list[Evidence]] = {name: [] for name in heads}
     for keys in in_order(dataset.lengths, batch_size):
         batch = collate([dataset[key] for key in keys]).to(device)
         order += [index for _, index in keys]
         seen = model.watch(batch.raw)
-        for name in model.heads:
-            head = model.head(name)
+        for name, head in heads.items():
             total += float(sum(head.loss(seen, batch, "model").values())) * len(keys)
-            assert isinstance(head, Classify)
-            target = batch.target(name)
-            assert isinstance(target, Tensor)
-            scores.setdefault(name, []).append(head.pooled(head.observe(seen)).float().cpu())
-            labels.setdefault(name, []).append(target.cpu())
+            evidence[name] += head.evidence(seen, batch)
     model.train(was_training)
-    place = torch.tensor(order).argsort()
-    return Judged(
-        total / max(1, len(order)),
-        {h: torch.cat(s)[place] for h, s in scores.items()},
-        {h: torch.cat(t)[place] for h, t in labels.items()},
-    )
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return Judged(total / max(1, len(order)), {name: [e[i] for i in places] for name, e in evidence.items()}, heads)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Plan:
 class Progress:
     """Where a training stands; saved with the weights, so that a killed run goes on as if nothing had happened.
 
-    best: (validation accuracy, minus loss): accuracy first, the loss decides between equals. sums: of the terms since
+    best: (validation score, minus loss): the heads' own metrics first, the loss decides between equals. sums: of the terms since
     the last row, over `count` steps. rows: a digest of what it learns from.
     """
 
@@ -177,9 +177,10 @@ def _end_epoch(
     text = f"epoch {now.epoch + 1:>3}/{plan.epochs}"
     if validation is not None:
         judged = judge(model, validation, batch_size=plan.batch_size, device=runtime.device)
-        score = (runtime.agree(judged.accuracy), runtime.agree(-judged.loss))
-        if score > now.best:
-            now.best, now.best_epoch = score, now.epoch
+        metrics = judged.metrics()
+        reached = (runtime.agree(judged.score), runtime.agree(-judged.loss))
+        if reached > now.best:
+            now.best, now.best_epoch = reached, now.epoch
             now.best_weights = {name: p.cpu().clone() for name, p in _learned(model).items()}
         elif plan.patience is not None and now.epoch - now.best_epoch >= plan.patience:
             now.is_finished = True
@@ -189,15 +190,26 @@ def _end_epoch(
                 "epoch": now.epoch,
                 "part": "val",
                 "loss": judged.loss,
-                "accuracy": judged.accuracy,
+                **_by_name(metrics),
                 "time/seconds": round(time.monotonic() - started, 3),
             }
         )
-        text += f"   validation accuracy {judged.accuracy:.3f}   loss {judged.loss:.3f}"
+        watched = "".join(f"   {n} {head.watched} {metrics[n][head.watched]:.3f}" for n, head in judged.heads.items())
+        text += f"   validation:{watched}   loss {judged.loss:.3f}"
         text += "   best so far" if now.best_epoch == now.epoch else ""
         text += f"\nstopped: no better validation score for {plan.patience} epochs" if now.is_finished else ""
     say(text)
     now.epoch, now.batch = now.epoch + 1, 0
+
+
+def _by_name(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The numbers of every head, with its name before them where there are several."""
+    return {
+        key if len(metrics) == 1 else f"{head}/{key}": float(value)
+        for head, found in metrics.items()
+        for key, value in found.items()
+        if isinstance(value, int | float) and key != "count"
+    }
 
 
 def _learned(model: nn.Module) -> dict[str, Tensor]:

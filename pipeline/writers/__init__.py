@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -28,6 +28,6 @@ class Writer(Protocol):
 WRITERS = {"jsonl": JsonlWriter, "csv": CsvWriter, "parquet": ParquetWriter}
 
 
-def open_writer(kind: Format, folder: Path, heads: Sequence[str]) -> Writer:
-    """A writer of predictions.<kind> in a folder, for rows with these heads."""
+def open_writer(kind: Format, folder: Path, heads: Mapping[str, Sequence[str]]) -> Writer:
+    """A writer of predictions.<kind> in a folder, for rows with these heads; by head the parts of its answers."""
     return WRITERS[kind](folder / f"predictions.{kind}", heads)

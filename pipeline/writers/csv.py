@@ -6,11 +6,10 @@ import csv
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.writers.flat import columns, flatten, printable
+from pipeline.writers.flat import Heads, columns, flatten, printable
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # apostrophes before it count: taking one away gives every text back
 
@@ -18,7 +17,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # apostrophes before it count: taking o
 class CsvWriter:
     """UTF-8 with a header; text that begins with = + - @ gets a leading apostrophe."""
 
-    def __init__(self, path: Path, heads: Sequence[str]) -> None:
+    def __init__(self, path: Path, heads: Heads) -> None:
         self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
         self._file = open(self._partial, "w", encoding="utf-8", newline="")
         self._rows = csv.DictWriter(self._file, columns(heads))

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def columns(heads: Sequence[str]) -> list[str]:
+Heads = Mapping[str, Sequence[str]]
+"""Head -> the parts of its answers: label, score, top; spans."""
+
+
+def columns(heads: Heads) -> list[str]:
     """The columns in order, whatever the rows hold."""
     return [
         "path",
         "status",
         "seconds",
         "looks",
-        *(f"{h}_{part}" for h in heads for part in ("label", "score", "top")),
+        *(f"{h}_{part}" for h, parts in heads.items() for part in parts),
         "warnings",
         "error",
     ]
 
 
-def flatten(row: dict[str, Any], heads: Sequence[str]) -> dict[str, Any]:
+def flatten(row: dict[str, Any], heads: Heads) -> dict[str, Any]:
     """{"action": {"label", "score", "top"}} -> action_label, action_score, action_top; None where there is no answer."""
     flat = {name: row[name] for name in ("path", "status", "seconds", "looks", "warnings", "error")}
-    for head in heads:
+    for head, parts in heads.items():
         answer = row.get(head) or {}
-        flat |= {f"{head}_{part}": answer.get(part) for part in ("label", "score", "top")}
+        flat |= {f"{head}_{part}": answer.get(part) for part in parts}
     return {name: flat[name] for name in columns(heads)}
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.writers.flat import printable
+from pipeline.writers.flat import Heads, printable
 
 
 class JsonlWriter:
     """Rows stand in <name>.partial as soon as they are written; `close` gives the file its name."""
 
-    def __init__(self, path: Path, heads: Sequence[str]) -> None:
+    def __init__(self, path: Path, heads: Heads) -> None:
         self.path, self._partial = path, path.with_name(path.name + ".partial")
         self._file = open(self._partial, "w", encoding="utf-8")
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.writers.flat import flatten, printable
+from pipeline.writers.flat import Heads, flatten, printable
 
-_TOP = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+_SPAN = [("start", pa.float64()), ("end", pa.float64()), ("label", pa.string()), ("score", pa.float64())]
+_TYPES = {
+    "label": pa.string(),
+    "score": pa.float64(),
+    "top": pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())])),
+    "spans": pa.list_(pa.struct(_SPAN)),
+}
 _CHUNK = 1000  # rows a row group: bounds memory
 
 
 class ParquetWriter:
     """The same columns and types whatever the rows hold."""
 
-    def __init__(self, path: Path, heads: Sequence[str]) -> None:
+    def __init__(self, path: Path, heads: Heads) -> None:
         self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
-        answers = [
-            field
-            for h in heads
-            for field in ((f"{h}_label", pa.string()), (f"{h}_score", pa.float64()), (f"{h}_top", _TOP))
-        ]
+        answers = [(f"{head}_{part}", _TYPES[part]) for head, parts in heads.items() for part in parts]
         self._schema = pa.schema(
             [
                 ("path", pa.string()),

@@ -1,0 +1,186 @@
+"""What happens when: one label a step, made one sequence by a linear-chain CRF.
+
+In: what the core has seen (B, T, H). Out: emissions, a path and, as an answer, spans in seconds with confidences.
+Knows nothing of videos or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.batch import Batch
+from pipeline.data.manifest import Row
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.metrics.segmentation import online_per_frame_map, runs, segmentation
+from pipeline.models.crf import Crf
+from pipeline.models.prediction import Prediction, Timeline
+from pipeline.models.seen import Seen
+from pipeline.padded import Padded, stack
+
+Memory = tuple[Padded, ...]
+"""The emissions (B, T, C) of every window so far."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One sample's labels, each (T,): the truth, the best path of the whole, the likeliest label of each step alone, and
+    the path a stream would have settled on with its lag (None for a core that cannot stream); probabilities (T, C).
+    """
+
+    truth: np.ndarray
+    path: np.ndarray
+    alone: np.ndarray
+    lagged: np.ndarray | None
+    probabilities: np.ndarray
+
+
+class Segment(nn.Module):
+    """A linear layer on every step and, by config, a CRF on top (Lafferty et al. 2001; for BiLSTM-CRF Huang et al. 2015).
+
+    rate: steps a second. background: the name of what lies between spans, or None where spans tile a video: a step in no
+    span then belongs to the nearest one. crf: without it each step is judged alone. minimum_steps: no shorter segment is
+    answered. lag_steps: a stream settles a step's label once so many more were seen. step_loss: weight of each step's
+    cross-entropy beside the CRF's negative log-likelihood a step.
+    """
+
+    opponent: nn.Module | None
+    watched = "f1_50"
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        input_size: int,
+        vocabulary: Vocabulary,
+        rate: float,
+        background: str | None = "background",
+        crf: bool = True,
+        minimum_steps: int = 1,
+        lag_steps: int | None = 0,
+        dropout: float = 0.0,
+        step_loss: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.opponent = None
+        self.name, self.vocabulary, self.rate, self.background = name, vocabulary, rate, background
+        self.lag_steps, self.step_loss = lag_steps, step_loss
+        self.dropout = nn.Dropout(dropout)
+        self.emit = nn.Linear(input_size, len(vocabulary))
+        self.crf = Crf(len(vocabulary), minimum_steps=minimum_steps) if crf else None
+
+    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
+        """The label of every look (T,) int64: of the span that holds it, start included."""
+        if not row.spans:
+            return None
+        starts, ends = np.array([s.start for s in row.spans]), np.array([s.end for s in row.spans])
+        labels = np.array([self.vocabulary.index(s.label) for s in row.spans])
+        at = np.searchsorted(starts, times + 1e-9, side="right") - 1
+        inside = (at >= 0) & (times < ends[at])
+        if self.background is not None:
+            found = np.where(inside, labels[at], self.vocabulary.index(self.background))
+        else:
+            after = np.minimum(at + 1, len(starts) - 1)
+            is_nearer = (at < 0) | (np.abs(starts[after] - times) < np.abs(times - ends[at]))
+            found = np.where(inside | ~is_nearer, labels[at], labels[after])
+        return torch.from_numpy(found.astype(np.int64))
+
+    def emissions(self, seen: Seen) -> Padded:
+        """(B, T, C): how well each label fits each step, before the neighbours are asked."""
+        return seen.steps.zeroed().map(lambda d: self.emit(self.dropout(d)))
+
+    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
+        """The CRF's negative log-likelihood a step and `step_loss` times the steps' own cross-entropy."""
+        target = batch.target(self.name)
+        assert isinstance(target, Padded)
+        emissions = self.emissions(seen)
+        mask = emissions.mask
+        labels = target.zeroed().data
+        every = F.cross_entropy(emissions.data.transpose(1, 2).float(), labels, reduction="none")
+        steps = torch.where(mask, every, 0.0).sum() / mask.sum().clamp(min=1)
+        if self.crf is None:
+            return {self.name: steps}
+        likelihood = self.crf.log_likelihood(emissions, labels).sum() / mask.sum().clamp(min=1)
+        return {self.name: -likelihood} | ({f"{self.name}_steps": self.step_loss * steps} if self.step_loss else {})
+
+    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
+        """Keep these steps' emissions: a few numbers a second, so that the answer is that of the whole."""
+        return (*(memory or ()), self.emissions(seen))
+
+    def answer(self, memory: Memory) -> list[Prediction]:
+        """The spans of every row, background left out."""
+        emissions = _joined(memory)
+        probabilities = self.probabilities(emissions).float().cpu().numpy()
+        return [
+            Timeline(self.spans(path.cpu().numpy(), p))
+            for path, p in zip(self.path(emissions).unpad(), probabilities, strict=True)
+        ]
+
+    def path(self, emissions: Padded) -> Padded:
+        """The best labels (B, T) int64: Viterbi's with a CRF, else the best of each step."""
+        return emissions.map(lambda d: d.argmax(-1)) if self.crf is None else self.crf.decode(emissions)
+
+    def probabilities(self, emissions: Padded) -> Tensor:
+        """(B, T, C): marginals of the CRF, or the softmax of each step."""
+        return emissions.data.softmax(-1) if self.crf is None else self.crf.marginals(emissions)
+
+    def lagged(self, emissions: Padded) -> Padded:
+        """The labels (B, T) that a stream settles on, `lag_steps` behind."""
+        if self.crf is None:
+            return self.path(emissions)
+        return self.crf.decode_lagged(emissions, self.lag_steps or 0)
+
+    def spans(self, path: np.ndarray, probabilities: np.ndarray) -> tuple[tuple[float, float, str, float], ...]:
+        """Labels (T,) and probabilities (T, C) as (start, end, label, score) in seconds."""
+        names = self.vocabulary.names
+        return tuple(
+            (start / self.rate, stop / self.rate, names[label], float(probabilities[start:stop, label].mean()))
+            for label, start, stop in runs(path.tolist())
+            if names[label] != self.background
+        )
+
+    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
+        """Truth and paths of each sample."""
+        target = batch.target(self.name)
+        assert isinstance(target, Padded)
+        emissions = self.emissions(seen)
+        empty = [None] * len(target.lengths)
+        lagged = self.lagged(emissions).unpad() if self.lag_steps is not None else empty
+        parts = zip(
+            target.unpad(),
+            self.path(emissions).unpad(),
+            Padded(emissions.data.argmax(-1), emissions.lengths).unpad(),
+            lagged,
+            Padded(self.probabilities(emissions), emissions.lengths).unpad(),
+            strict=True,
+        )
+        return [Evidence(*(None if p is None else p.cpu().numpy() for p in one)) for one in parts]  # type: ignore[arg-type]
+
+    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
+        """Frame accuracy, edit and F1 of the path; the same of the steps alone (`argmax_...`) and of a stream (`lag_...`);
+        mean average precision a frame. Background counts nowhere but in the frame accuracy's name: see "background".
+        """
+        background = None if self.background is None else self.vocabulary.index(self.background)
+        truths = [e.truth for e in evidence]
+        found = segmentation([e.path for e in evidence], truths, background=background)
+        others = {"argmax": [e.alone for e in evidence]}
+        if self.lag_steps is not None:
+            others["lag"] = [e.lagged for e in evidence if e.lagged is not None]
+        for prefix, paths in others.items():
+            more = segmentation(paths, truths, background=background)
+            found |= {f"{prefix}_{k}": v for k, v in more.items() if isinstance(v, float)}
+        found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)["per_frame_map"]
+        return {**found, "count": len(evidence)}
+
+
+def _joined(memory: Memory) -> Padded:
+    """Windows one after another as whole rows."""
+    if len(memory) == 1:
+        return memory[0]
+    return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in memory), strict=True)])
