@@ -11,6 +11,7 @@ of a shift a step, not of a larger maximum.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ FORBIDDEN = -1e6
 with the fewest breaches, and the best of those.
 """
 
+RENORMALISED_EVERY = 16
+"""Steps of a row after which its best score is set to 0 again: hours fit into float32, and a step stays cheap."""
+
 
 @dataclass(frozen=True)
 class Lattice:
@@ -32,30 +36,33 @@ class Lattice:
     end: Tensor
     minimum_steps: int = 1
 
-    @property
+    @cached_property
     def change(self) -> Tensor:
         """(C, C): into the first age of a segment. With a minimum, staying is another thing than beginning afresh."""
         if self.minimum_steps == 1:
             return self.transitions
         return self.transitions.masked_fill(_eye(self.transitions), -torch.inf)
 
-    def first(self, emissions: Tensor) -> Tensor:
-        """emissions: (B, C) of the first step -> scores (B, A, C)."""
-        begun = (self.start + emissions)[:, None]
-        rest = begun.new_full((begun.shape[0], self.minimum_steps - 1, begun.shape[2]), -torch.inf)
-        return _renormalised(torch.cat([begun, rest], dim=1))
+    @cached_property
+    def into(self) -> Tensor:
+        """(C, C): `change` with a row for each label that is entered."""
+        return self.change.t().contiguous()
 
-    def step(self, scores: Tensor, emissions: Tensor, change: Tensor) -> Tensor:
-        """scores: (B, A, C) before; emissions: (B, C) now; change: of this lattice, made once. Returns scores now, the
-        best of them 0 so that hours fit into float32.
-        """
-        # (from, B, to): a maximum over the first axis is several times faster than over another one
-        now = (scores[:, -1].t()[:, :, None] + change[:, None, :]).amax(dim=0)[:, None]
+    def first(self, emissions: Tensor) -> Tensor:
+        """emissions: (B, 1, C) of the first step -> scores (B, A, C)."""
+        begun = self.start + emissions
+        rest = begun.new_full((begun.shape[0], self.minimum_steps - 1, begun.shape[2]), -torch.inf)
+        return torch.cat([begun, rest], dim=1)
+
+    def step(self, scores: Tensor, emissions: Tensor) -> Tensor:
+        """scores: (B, A, C) before; emissions: (B, 1, C) now. Returns the scores now."""
+        # (from, B, to) in this order in memory too: a maximum over the outermost axis is several times faster
+        now = (scores[:, -1].t().contiguous().unsqueeze(2) + self.change.unsqueeze(1)).amax(dim=0).unsqueeze(1)
         if self.minimum_steps > 1:
             stayed = scores + self.transitions.diagonal()
             oldest = torch.maximum(stayed[:, -2:-1], stayed[:, -1:])
             now = torch.cat([now, stayed[:, :-2], oldest], dim=1)
-        return _renormalised(now + emissions[:, None])
+        return now + emissions
 
     def ended(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """Scores (B, A, C) with the end's score; a last segment below the minimum is forbidden, unless nothing else was."""
@@ -63,22 +70,22 @@ class Lattice:
         is_short = ages < lengths.to(scores.device)[:, None].clamp(max=self.minimum_steps)
         return scores + self.end + torch.where(is_short, FORBIDDEN, 0.0)[:, :, None]
 
-    def before(self, scores: Tensor, state: Tensor, change: Tensor) -> Tensor:
+    def before(self, scores: Tensor, state: Tensor) -> Tensor:
         """scores: (B, A, C) of the step before. state: (B,) of this step, age * C + label. Returns (B,), that before."""
+        if self.minimum_steps == 1:
+            return (scores[:, 0] + self.into.index_select(0, state)).argmax(dim=1)
         num_labels = scores.shape[2]
         label = state % num_labels
         oldest = (self.minimum_steps - 1) * num_labels
-        changed = oldest + (scores[:, -1] + change.t()[label]).argmax(dim=1)
-        if self.minimum_steps == 1:
-            return changed
+        changed = oldest + (scores[:, -1] + self.into.index_select(0, label)).argmax(dim=1)
         stayed = (scores[:, -2:] + self.transitions.diagonal()).gather(2, label[:, None, None].expand(-1, 2, 1))[:, :, 0]
         is_kept = (state >= oldest) & (stayed[:, 1] > stayed[:, 0])
         return torch.where(state < num_labels, changed, torch.where(is_kept, state, state - num_labels))
 
-    def all_before(self, scores: Tensor, change: Tensor) -> Tensor:
+    def all_before(self, scores: Tensor) -> Tensor:
         """`before` for all states: (B, A, C) int64."""
         batch, ages, num_labels = scores.shape
-        changed = (scores[:, -1].t()[:, :, None] + change[:, None, :]).max(dim=0).indices
+        changed = (scores[:, -1].t()[:, :, None] + self.change[:, None, :]).max(dim=0).indices
         changed = (changed + (ages - 1) * num_labels)[:, None]
         if ages == 1:
             return changed
@@ -94,29 +101,33 @@ class Lattice:
         Only scores are kept on the way; where a state came from is asked again for the one state on the way back, which
         is cheaper than an index of every maximum.
         """
-        lengths, device = emissions.lengths, emissions.data.device
-        last = (lengths - 1).to(device)
-        ends = set((lengths - 1).tolist())  # known on the CPU: most steps need no look at who ends
-        change, all_scores = self.change, []
-        final = torch.zeros_like(last)
-        for t, e in enumerate(emissions.data.unbind(1)):
-            all_scores.append(self.step(all_scores[-1], e, change) if t else self.first(e))
+        lengths, num_labels = emissions.lengths, emissions.data.shape[2]
+        last = (lengths - 1).to(emissions.data.device)
+        ends = set((lengths - 1).tolist())  # known on the CPU: most steps need not ask who ends
+        lattice: list[Tensor] = []
+        state = torch.zeros_like(last)
+        for t, e in enumerate(emissions.data.transpose(0, 1).contiguous().unsqueeze(2).unbind()):
+            scores = self.step(lattice[-1], e) if t else self.first(e)
+            if t % RENORMALISED_EVERY == 0:
+                scores = renormalised(scores)
+            lattice.append(scores)
             if t in ends:
-                best = self.ended(all_scores[-1], lengths.clamp(max=t + 1)).flatten(1).argmax(dim=1)
-                final = torch.where(last == t, best, final)
-        state, path = final, []
-        for t in range(len(all_scores) - 1, -1, -1):
-            if t + 1 < len(all_scores):
-                state = self.before(all_scores[t], state, change)
+                best = self.ended(scores, lengths.clamp(max=t + 1)).flatten(1).argmax(dim=1)
+                state = torch.where(last == t, best, state)
+        final = state
+        path: list[Tensor] = []
+        for t in range(len(lattice) - 1, -1, -1):
             if t in ends:
                 state = torch.where(last == t, final, state)
             path.append(state)
-        path = path or [final.new_zeros((len(final), 0))]
-        labels = torch.stack(path[::-1], dim=1) if all_scores else path[0]
-        return emissions.map(lambda _: labels % emissions.data.shape[2]).zeroed()
+            if t:
+                state = self.before(lattice[t - 1], state)
+        labels = torch.stack(path[::-1], dim=1) % num_labels if path else emissions.data[:, :, 0].long()
+        return Padded(labels, lengths).zeroed()
 
 
-def _renormalised(scores: Tensor) -> Tensor:
+def renormalised(scores: Tensor) -> Tensor:
+    """The same with the best of each row at 0."""
     return scores - scores.amax(dim=(1, 2), keepdim=True)
 
 
