@@ -105,7 +105,7 @@ def test_the_calibration_error_equals_the_loop(bins):
 
 def test_certainty_has_no_bin_of_its_own():
     probabilities = np.array([[1.0, 0.0], [0.97, 0.03]])
-    # one bin: mean confidence 0.985, half of them right; two bins would give (1 - 0 + 0.97 - 1) / 2 with other signs
+    # one bin: |0.985 - 0.5|; with a bin for 1.0 alone it would be (|1 - 0| + |0.97 - 1|) / 2 = 0.515
     assert expected_calibration_error(probabilities, [1, 0]) == pytest.approx(0.485, abs=1e-6)
     assert expected_calibration_error(np.eye(3), [0, 1, 2]) == pytest.approx(0, abs=1e-6)
 
