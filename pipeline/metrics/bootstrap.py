@@ -1,0 +1,131 @@
+"""How far a number could have come out otherwise: percentile intervals from a bootstrap over groups.
+
+In: a statistic, items and the group (person, video, match) of each item. Out: (low, high). Knows nothing of what is measured.
+
+Items of one group resemble each other, so whole groups are drawn with replacement, not items: the cluster bootstrap (Field &
+Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69), with the percentile interval (Efron & Tibshirani 1993, "An
+Introduction to the Bootstrap", chapter 13). With few groups it is too narrow: 95 % intervals of the mean of 6, 10 and 30 groups
+hold the truth about 87, 90 and 94 times in 100 (normal groups; Student's t says so and a simulation agrees). With fewer than two
+groups there is nothing to draw, and the interval is (nan, nan), not a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Groups = Sequence[Hashable] | np.ndarray | Tensor | None
+
+
+def grouped_interval(
+    statistic: Callable[[Any], float],
+    items: Sequence[Any] | np.ndarray | Tensor,
+    groups: Groups = None,
+    *,
+    repeats: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of any `statistic(items)`; the items of a draw come as what `items` is: an array, a tensor or a list.
+
+    items: N of them; for a statistic of several arrays pass `np.arange(N)` and index inside. groups: N names, equal names are one
+    group; None: each item is its own group. Draws on which the statistic is nan (an AUROC with one class only) are left out.
+    The same seed gives the same draws, so two statistics of the same items and groups can be compared.
+    """
+    rows, starts = _sorted_by_group(groups, len(items))
+    sizes = np.diff(starts, append=len(rows))
+    values = []
+    for drawn in _draws(len(starts), repeats, level, seed):
+        taken = sizes[drawn]
+        within = np.arange(taken.sum()) - np.repeat(taken.cumsum() - taken, taken)
+        index = rows[np.repeat(starts[drawn], taken) + within]
+        if isinstance(items, Tensor):
+            values.append(statistic(items[torch.from_numpy(index)]))
+        elif isinstance(items, np.ndarray):
+            values.append(statistic(items[index]))
+        else:
+            values.append(statistic([items[i] for i in index]))
+    return _percentiles(np.asarray(values, dtype=np.float64), level)
+
+
+def sums_interval(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    sums: Any,
+    groups: Groups = None,
+    *,
+    repeats: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The fast road for a statistic of sums: sums (N, K), one row an item; `statistic` turns (repeats, K) into (repeats,).
+
+    Equal to `grouped_interval` with `lambda rows: statistic(rows.sum(0, keepdims=True))[0]`, draw for draw.
+    """
+    table = torch.as_tensor(sums, dtype=torch.float64).detach().numpy()
+    assert table.ndim == 2, "sums are (N, K)"
+    rows, starts = _sorted_by_group(groups, len(table))
+    whole = np.add.reduceat(table[rows], starts) if len(starts) else table  # (G, K)
+    draws = _draws(len(starts), repeats, level, seed)
+    totals = [np.bincount(drawn, minlength=len(starts)) @ whole for drawn in draws]
+    return _percentiles(statistic(np.stack(totals)) if totals else np.empty(0), level)
+
+
+def ratio_interval(
+    numerators: Any,
+    denominators: Any = None,
+    groups: Groups = None,
+    *,
+    repeats: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of sum(numerators) / sum(denominators), each (N,); no denominators: of the mean.
+
+    Accuracy: is-right and None. Frame accuracy: right frames and frames of each video. F1: 2 tp and 2 tp + fp + fn of each video.
+    """
+    above = torch.as_tensor(numerators, dtype=torch.float64).detach()
+    below = torch.ones_like(above) if denominators is None else torch.as_tensor(denominators, dtype=torch.float64)
+    rows = torch.stack([above, below.detach()], 1)
+    return sums_interval(_ratio, rows, groups, repeats=repeats, level=level, seed=seed)
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] != 0)
+
+
+def _sorted_by_group(groups: Groups, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, group by group; where each group starts among them), the groups in the order in which they first come."""
+    if groups is None:
+        return np.arange(count), np.arange(count)
+    names = groups if isinstance(groups, Sequence) else groups.tolist()
+    if len(names) != count:
+        raise ValueError(
+            f"There are {count} items and {len(names)} groups. Give the group of each item, in their order."
+        )
+    numbers: dict[Hashable, int] = {}
+    number = np.asarray([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    rows = np.argsort(number, kind="stable")
+    return rows, np.flatnonzero(np.diff(number[rows], prepend=-1))
+
+
+def _draws(num_groups: int, repeats: int, level: float, seed: int) -> Iterator[np.ndarray]:
+    """`repeats` times num_groups groups with replacement; none where fewer than two groups leave nothing to draw."""
+    if repeats < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"repeats={repeats}, level={level}: an interval needs at least one repeat and a level between 0 and 1, such as 0.95."
+        )
+    random = np.random.default_rng(seed)
+    for _ in range(repeats if num_groups > 1 else 0):
+        yield random.integers(num_groups, size=num_groups)
+
+
+def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
