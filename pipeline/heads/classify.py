@@ -114,6 +114,7 @@ class Classify(nn.Module):
         seen = self._what_counts(seen)
         return self._fold(seen, self.step_logits(seen), memory)
 
+    @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """The classes of each row with their probabilities, the likeliest first."""
         probabilities = self.pooled(memory).float().softmax(dim=-1).cpu()
@@ -124,6 +125,7 @@ class Classify(nn.Module):
             for p, o in zip(probabilities, order, strict=True)
         ]
 
+    @torch.no_grad()
     def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
         """(pooled logits (C,), label) of each sample."""
         target = batch.target(self.name)

@@ -20,6 +20,7 @@ from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.metrics.segmentation import online_per_frame_map, runs, segmentation
 from pipeline.models.crf import Crf
+from pipeline.models.fixed_lag import FixedLag
 from pipeline.models.prediction import Prediction, Timeline
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded, stack
@@ -113,6 +114,7 @@ class Segment(nn.Module):
         """Keep these steps' emissions: a few numbers a second, so that the answer is that of the whole."""
         return (*(memory or ()), self.emissions(seen))
 
+    @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """The spans of every row, background left out."""
         emissions = _joined(memory)
@@ -134,7 +136,10 @@ class Segment(nn.Module):
         """The labels (B, T) that a stream settles on, `lag_steps` behind."""
         if self.crf is None:
             return self.path(emissions)
-        return self.crf.decode_lagged(emissions, self.lag_steps or 0)
+        decoder = FixedLag(self.crf, self.lag_steps or 0)
+        memory, settled = decoder.observe(decoder.begin(len(emissions.lengths)), emissions)
+        rest = decoder.finish(memory).unpad()
+        return stack([torch.cat(both) for both in zip(settled.unpad(), rest, strict=True)])
 
     def spans(self, path: np.ndarray, probabilities: np.ndarray) -> tuple[tuple[float, float, str, float], ...]:
         """Labels (T,) and probabilities (T, C) as (start, end, label, score) in seconds."""
@@ -145,6 +150,7 @@ class Segment(nn.Module):
             if names[label] != self.background
         )
 
+    @torch.no_grad()
     def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
         """Truth and paths of each sample."""
         target = batch.target(self.name)
