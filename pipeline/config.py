@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe import Fraction, Positive, Recipe
 from pipeline.section import ConfigError, Section, near, sections_in, type_name, validate
@@ -76,6 +76,9 @@ class TrainingSection(Section):
         0.1
     )
     clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
+    carry: Annotated[
+        bool, Field(description="read rows window after window (data.window) and carry the state: truncated BPTT")
+    ] = False
     precision: Annotated[Literal["auto", "float32", "bf16"], Field(description="auto: bf16 on a GPU that has it")] = (
         "auto"
     )
@@ -128,6 +131,19 @@ class Config(Recipe):
     tracking: TrackingSection = TrackingSection()
     evaluation: EvaluationSection = EvaluationSection()
     run: Annotated[str | None, Field(description="the run's folder; runs/<name of the config> by default")] = None
+
+    @model_validator(mode="after")
+    def _can_carry(self) -> Config:
+        if self.training.carry and self.data.window is None:
+            raise ValueError(
+                "training.carry reads windows one after another, and data.window is null; set for example 256"
+            )
+        if self.training.carry and self.core.bidirectional:
+            raise ValueError(
+                "training.carry hands the state from window to window, and a bidirectional core cannot go on from one; "
+                "set core.bidirectional: false"
+            )
+        return self
 
     @property
     def recipe(self) -> Recipe:

@@ -190,7 +190,9 @@ class SegmentSection(Section):
     minimum_seconds: Annotated[float, Field(ge=0, description="no shorter span is answered (needs the CRF)")] = 0.0
     lag_seconds: Annotated[float, Field(ge=0, description="a stream settles a label so much later")] = 1.0
     dropout: Fraction = 0.3
-    step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = 0.5
+    step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = (
+        0.5
+    )
 
     def classes(self, row: Row) -> tuple[str, ...]:
         """What a row teaches; nothing where it has no spans."""
@@ -201,7 +203,9 @@ class SegmentSection(Section):
     @model_validator(mode="after")
     def _fits(self) -> SegmentSection:
         if self.minimum_seconds and not self.crf:
-            raise ValueError("minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0")
+            raise ValueError(
+                "minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0"
+            )
         return self
 
     def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Segment:

@@ -81,9 +81,7 @@ def test_judge_answers_in_the_order_of_the_rows_whatever_the_batch(tmp_path: Pat
         judged = judge(model, toy.test, batch_size=size, device=CPU.device)
         logits, labels = scores_and_labels(judged.evidence["action"])
         assert torch.allclose(logits, torch.stack(alone), atol=1e-5)
-        assert labels.tolist() == [
-            int(toy.test[(-1, i)].targets["action"]) for i in range(len(toy.test))
-        ]
+        assert labels.tolist() == [int(toy.test[(-1, i)].targets["action"]) for i in range(len(toy.test))]
         assert judged.loss == pytest.approx(np.mean(losses), abs=1e-5)
         assert model.training is training and all(
             m.training is training for m in model.modules() if isinstance(m, nn.Dropout)

@@ -50,7 +50,9 @@ def test_a_look_has_the_label_of_the_span_that_holds_it():
     found = make().target(ROW, times)
     assert found is not None
     names = [NAMES.names[i] for i in found.tolist()]
-    assert names == ["background"] * 2 + ["sit"] * 2 + ["stand"] * 3 + ["background"] + ["wave"] * 4 + ["background"] * 2
+    assert (
+        names == ["background"] * 2 + ["sit"] * 2 + ["stand"] * 3 + ["background"] + ["wave"] * 4 + ["background"] * 2
+    )
     assert make().target(Row("x.mp4", label="sit"), times) is None
 
 
@@ -109,10 +111,18 @@ def test_the_loss_is_the_likelihood_a_step_and_the_share_of_the_steps_own():
     terms = head.loss(seen, labels, "model")
     assert head.crf is not None and isinstance(labels.targets["timeline"], Padded)
     e = head.emissions(seen)
-    rows = [head.crf.log_likelihood(stack([r]), y[None]) for r, y in zip(e.unpad(), labels.targets["timeline"].unpad(), strict=True)]
+    rows = [
+        head.crf.log_likelihood(stack([r]), y[None])
+        for r, y in zip(e.unpad(), labels.targets["timeline"].unpad(), strict=True)
+    ]
     assert float(terms["timeline"].detach()) == pytest.approx(-float(torch.cat(rows).sum().detach()) / 20, rel=1e-5)
-    own = [torch.nn.functional.cross_entropy(r, y, reduction="sum") for r, y in zip(e.unpad(), labels.targets["timeline"].unpad(), strict=True)]
-    assert float(terms["timeline_steps"].detach()) == pytest.approx(0.25 * float(torch.stack(own).sum().detach()) / 20, rel=1e-5)
+    own = [
+        torch.nn.functional.cross_entropy(r, y, reduction="sum")
+        for r, y in zip(e.unpad(), labels.targets["timeline"].unpad(), strict=True)
+    ]
+    assert float(terms["timeline_steps"].detach()) == pytest.approx(
+        0.25 * float(torch.stack(own).sum().detach()) / 20, rel=1e-5
+    )
     assert set(make(step_loss=0.0).loss(seen, labels, "model")) == {"timeline"}
     assert set(make(crf=False).loss(seen, labels, "model")) == {"timeline"}
 
@@ -142,7 +152,9 @@ def test_a_lag_as_long_as_the_video_is_the_whole_and_a_core_that_cannot_stream_h
     assert all(e.lagged is None for e in make(lag_steps=None).evidence(seen, labels))
     around = Around(D, RATE, False)
     assert SegmentSection().build("timeline", around, NAMES, None).lag_steps is None
-    assert SegmentSection(lag_seconds=0.5).build("timeline", around._replace(is_causal=True), NAMES, None).lag_steps == 2
+    assert (
+        SegmentSection(lag_seconds=0.5).build("timeline", around._replace(is_causal=True), NAMES, None).lag_steps == 2
+    )
 
 
 def test_metrics_know_the_path_from_the_steps_alone():
@@ -152,7 +164,9 @@ def test_metrics_know_the_path_from_the_steps_alone():
     assert found["f1_50"] == found["edit"] == found["frame_accuracy"] == 1.0
     assert found["argmax_f1_50"] < 1.0 and found["lag_f1_50"] < 1.0 and found["count"] == 2
     assert found["background"] == "left out" and 0 < found["per_frame_map"] <= 1
-    assert not any(k.startswith("lag") for k in make(lag_steps=None).metrics(make(lag_steps=None).evidence(seen, labels)))
+    assert not any(
+        k.startswith("lag") for k in make(lag_steps=None).metrics(make(lag_steps=None).evidence(seen, labels))
+    )
 
 
 def test_a_minimum_needs_the_crf_and_holds():

@@ -19,20 +19,24 @@ Raw = dict[str, Padded]
 
 @dataclass(frozen=True)
 class Sample:
-    """One window of one row: raw senses each (T, ...), one target a head, and where it came from."""
+    """One window of one row: raw senses each (T, ...), one target a head, where it came from, and its first step."""
 
     raw: dict[str, Tensor]
     targets: dict[str, Tensor]
     source: str
+    start: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """raw: sense -> Padded (B, T, ...); targets: head -> (B,) tensor or Padded (B, T, ...); sources: B names."""
+    """raw: sense -> Padded (B, T, ...); targets: head -> (B,) tensor or Padded (B, T, ...); sources: B names; starts: the
+    first step of each window in its row, nothing where all begin at 0.
+    """
 
     raw: Raw
     targets: dict[str, Tensor | Padded]
     sources: tuple[str, ...]
+    starts: tuple[int, ...] = ()
 
     def target(self, head: str) -> Tensor | Padded:
         """The target of a head, or a ValueError that says which head lacks one."""
@@ -49,6 +53,7 @@ class Batch:
             {k: v.to(device) for k, v in self.raw.items()},
             {k: v.to(device) for k, v in self.targets.items()},
             self.sources,
+            self.starts,
         )
 
 
@@ -60,4 +65,4 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for head, value in first.targets.items():
         values = [s.targets[head] for s in samples]
         targets[head] = stack(values) if value.ndim else torch.stack(values)
-    return Batch(raw, targets, tuple(s.source for s in samples))
+    return Batch(raw, targets, tuple(s.source for s in samples), tuple(s.start for s in samples))

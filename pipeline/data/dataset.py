@@ -144,7 +144,8 @@ class DecodedFrames:
 class RowDataset(torch.utils.data.Dataset[Sample]):
     """Rows as samples, asked for by (epoch, index).
 
-    window: at most so many steps in training, from a start drawn by (seed, epoch, index); None gives whole rows.
+    window: at most so many steps in training, from a start drawn by (seed, epoch, index) or given with the key; None
+    gives whole rows.
     order: steps as they are, backwards, or shuffled by (seed, index): what a model answers then says whether it
     watches the order at all; the labels of the steps move with them. augment: applied to the raw tensor with a generator keyed the same way.
     """
@@ -173,23 +174,30 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> Sample:
-        epoch, index = key
+        epoch, index, *fixed = key
         row, length = self.rows[index], self.full_lengths[index]
         rng = np.random.default_rng([self.seed, max(epoch, 0), index])
         start, stop = 0, length
-        if self.window is not None and length > self.window:
+        if fixed:
+            start = max(0, fixed[0])
+            stop = min(length, start + (self.window or length))
+        elif self.window is not None and length > self.window:
             start = int(rng.integers(length - self.window + 1))
             stop = start + self.window
         data, times = self.source.read(row, start, stop)
+        if fixed and fixed[0] < 0:
+            data, times = data[:0], times[:0]
         if self.augment is not None:
             data = self.augment(data, rng)
         targets = self._targets(row, times)
         if self.order != "forward":
             steps = len(data)
-            places = torch.arange(steps).flip(0) if self.order == "reversed" else torch.from_numpy(rng.permutation(steps))
+            places = (
+                torch.arange(steps).flip(0) if self.order == "reversed" else torch.from_numpy(rng.permutation(steps))
+            )
             data = data[places]
             targets = {head: t[places] if t.ndim and len(t) == steps else t for head, t in targets.items()}
-        return Sample({self.source.sense: data}, targets, row.path)
+        return Sample({self.source.sense: data}, targets, row.path, start)
 
     def _targets(self, row: Row, times: np.ndarray) -> dict[str, Tensor]:
         found = {}

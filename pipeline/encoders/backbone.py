@@ -54,7 +54,9 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
         self.output_size = int(self.net.num_features) * grid * grid
-        self.net.to(memory_format=torch.channels_last)  # the layout of the pixels: faster, and one rounding for all roads
+        self.net.to(
+            memory_format=torch.channels_last
+        )  # the layout of the pixels: faster, and one rounding for all roads
         self.requires_grad_(False)
         for stage in _stages(self.net)[-train_blocks:] if train_blocks else []:
             stage.requires_grad_(True)

@@ -181,7 +181,9 @@ class Segment(nn.Module):
         for prefix, paths in others.items():
             more = segmentation(paths, truths, background=background)
             found |= {f"{prefix}_{k}": v for k, v in more.items() if isinstance(v, float)}
-        found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)["per_frame_map"]
+        found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)[
+            "per_frame_map"
+        ]
         return {**found, "count": len(evidence)}
 
 

@@ -117,9 +117,7 @@ class Crf(nn.Module):
             (self.start_transitions, self.allowed_start),
             (self.end_transitions, self.allowed_end),
         )
-        scores = [
-            s.to(dtype) if mask is None else s.to(dtype).masked_fill(~mask, FORBIDDEN) for s, mask in named
-        ]
+        scores = [s.to(dtype) if mask is None else s.to(dtype).masked_fill(~mask, FORBIDDEN) for s, mask in named]
         return scores[0], scores[1], scores[2]
 
 

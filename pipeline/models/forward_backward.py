@@ -29,7 +29,9 @@ class LogPartition(torch.autograd.Function):
     """log Z (B,) with the gradient that forward-backward gives, so that autograd keeps no graph of the loop."""
 
     @staticmethod
-    def forward(ctx: Any, emissions: Tensor, transitions: Tensor, start: Tensor, end: Tensor, lengths: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, emissions: Tensor, transitions: Tensor, start: Tensor, end: Tensor, lengths: Tensor
+    ) -> Tensor:
         """The arguments of `forward_backward`, one by one, as autograd wants them."""
         sums = forward_backward(Padded(emissions, lengths), transitions, start, end)
         last = (lengths - 1).clamp(min=0).to(emissions.device)[:, None, None]
@@ -93,7 +95,9 @@ def _scaled(emissions: Padded, transitions: Tensor, start: Tensor, end: Tensor) 
     before, after = torch.empty_like(both), torch.empty_like(both)
     scale = both.new_empty((*both.shape[:3], 1))
     before[0] = first
-    for t, (b, x, c, seen) in enumerate(zip(before.unbind(), after.unbind(), scale.unbind(), both.unbind(), strict=True)):
+    for t, (b, x, c, seen) in enumerate(
+        zip(before.unbind(), after.unbind(), scale.unbind(), both.unbind(), strict=True)
+    ):
         if t:
             torch.bmm(after[t - 1], steps, out=b)
         torch.mul(b, seen, out=x)

@@ -5,9 +5,10 @@ In: raw senses. Out: `Seen`, and loss terms by name. Knows nothing of files, opt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch, Raw
@@ -53,10 +54,27 @@ class Model(nn.Module):
         steps, state = self.core(self.encoder(raw), state)
         return Seen(steps, state)
 
-    def forward(self, batch: Batch, player: str = "model") -> dict[str, Tensor]:
-        """The loss terms of every head, one pass of encoder and core for all of them."""
-        seen = self.watch(batch.raw)
-        return {term: value for name in self.heads for term, value in self.head(name).loss(seen, batch, player).items()}
+    def forward(
+        self, batch: Batch, player: str = "model", state: State | None = None
+    ) -> tuple[dict[str, Tensor], State]:
+        """The loss terms of every head, one pass of encoder and core for all of them, and the state after it. From a
+        `state` a row goes on where its window is not its first.
+        """
+        if state is not None:
+            state = self.reset(state, [start == 0 for start in batch.starts])
+        seen = self.watch(batch.raw, state)
+        heads = {name: self.head(name) for name in self.heads}
+        terms = {term: value for head in heads.values() for term, value in head.loss(seen, batch, player).items()}
+        return terms, seen.state
+
+    def reset(self, state: State, rows: Sequence[bool]) -> State:
+        """The state with some rows as before anything was seen."""
+        new = self.core.initial_state(len(rows))
+        mask = torch.tensor(rows, device=state[0].device)
+        return tuple(
+            torch.where(mask.reshape(-1, *[1] * (old.ndim - 1)), first, old)
+            for old, first in zip(state, new, strict=True)
+        )
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Who plays in training: the model itself, and the opponent of each head that has one."""

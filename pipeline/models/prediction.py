@@ -28,7 +28,11 @@ class Timeline:
     def row(self, top: int) -> dict[str, Any]:
         """{"spans": [{"start", "end", "label", "score"}, ...]}, all of them."""
         names = ("start", "end", "label", "score")
-        return {"spans": [dict(zip(names, (round(a, 3), round(b, 3), s, round(p, 6)), strict=True)) for a, b, s, p in self.spans]}
+        return {
+            "spans": [
+                dict(zip(names, (round(a, 3), round(b, 3), s, round(p, 6)), strict=True)) for a, b, s, p in self.spans
+            ]
+        }
 
 
 @dataclass(frozen=True)

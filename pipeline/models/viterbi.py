@@ -78,7 +78,9 @@ class Lattice:
         label = state % num_labels
         oldest = (self.minimum_steps - 1) * num_labels
         changed = oldest + (scores[:, -1] + self.into.index_select(0, label)).argmax(dim=1)
-        stayed = (scores[:, -2:] + self.transitions.diagonal()).gather(2, label[:, None, None].expand(-1, 2, 1))[:, :, 0]
+        stayed = (scores[:, -2:] + self.transitions.diagonal()).gather(2, label[:, None, None].expand(-1, 2, 1))[
+            :, :, 0
+        ]
         is_kept = (state >= oldest) & (stayed[:, 1] > stayed[:, 0])
         return torch.where(state < num_labels, changed, torch.where(is_kept, state, state - num_labels))
 

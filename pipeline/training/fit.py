@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 
 from pipeline.data.batch import Batch, collate
 from pipeline.data.dataset import RowDataset
-from pipeline.data.sampler import EpochSampler
+from pipeline.data.sampler import EpochSampler, LaneSampler, Sampler
+from pipeline.models.core import State
 from pipeline.models.model import Model
 from pipeline.training.evaluate import judge
 from pipeline.training.optimize import Mover
@@ -49,6 +50,7 @@ class Plan:
     log_every: int
     seed: int
     workers: int = 0
+    carry: bool = False
 
 
 @dataclass
@@ -56,7 +58,8 @@ class Progress:
     """Where a training stands; saved with the weights, so that a killed run goes on as if nothing had happened.
 
     best: (validation score, minus loss): the heads' own metrics first, the loss decides between equals. sums: of the terms since
-    the last row, over `count` steps. rows: a digest of what it learns from.
+    the last row, over `count` steps. rows: a digest of what it learns from. state: of the core, where it is carried from
+    batch to batch.
     """
 
     step: int = 0
@@ -69,6 +72,7 @@ class Progress:
     count: int = 0
     rows: str = ""
     is_finished: bool = False
+    state: State | None = None
 
 
 def fit(
@@ -91,9 +95,9 @@ def fit(
             "No row is left to train on. At least one would be. Look at data.split, at the manifest's splits and at "
             "the videos that could not be read."
         )
-    sampler = EpochSampler(train.lengths, plan.batch_size, plan.seed, runtime.rank, runtime.world)
-    movers = _movers(model, plan, plan.epochs * len(sampler))
-    now = _resume(folder, model, movers, _digest(train))
+    sampler = _sampler(train, plan, runtime)
+    movers = _movers(model, plan, _count_steps(sampler, plan.epochs))
+    now = _resume(folder, model, movers, _digest(train), runtime)
     modules = {player: _shared(model, runtime) for player in movers}
     loader = _loader(train, sampler, plan)
     started = time.monotonic()
@@ -123,6 +127,21 @@ def fit(
     return now
 
 
+def _sampler(train: RowDataset, plan: Plan, runtime: Runtime) -> Sampler:
+    if plan.carry:
+        assert train.window, "the config asks for a window"
+        return LaneSampler(train.full_lengths, train.window, plan.batch_size, plan.seed, runtime.rank, runtime.world)
+    return EpochSampler(train.lengths, plan.batch_size, plan.seed, runtime.rank, runtime.world)
+
+
+def _count_steps(sampler: Sampler, epochs: int) -> int:
+    """Batches of all epochs: lanes of different rows need different numbers of them."""
+    total = 0
+    for sampler.epoch in range(epochs):
+        total += len(sampler)
+    return total
+
+
 def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
     """One optimiser a player."""
     return {
@@ -144,15 +163,19 @@ def _move_all(
     modules: dict[str, nn.Module], movers: dict[str, Mover], batch: Batch, plan: Plan, runtime: Runtime, now: Progress
 ) -> float:
     """One step of every player; adds its numbers to the sums and returns the learning rate."""
-    lr = 0.0
+    lr, after = 0.0, now.state
     for player, module in modules.items():
         with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
-            terms: dict[str, Tensor] = module(batch, player)
+            terms, state = module(batch, player, now.state)
             loss = torch.stack(list(terms.values())).sum()
         moved = movers[player].move(loss, now.step)
         parts = {f"loss/{name}": float(value.detach()) for name, value in terms.items()}
         _add(now.sums, {"loss": float(loss.detach()), **parts, "grad_norm": moved["grad_norm"]})
         lr = moved["lr"]
+        if plan.carry and player == "model":
+            after = tuple(s.detach() for s in state)
+    if plan.carry:
+        now.state = after
     return lr
 
 
@@ -199,7 +222,7 @@ def _end_epoch(
         text += "   best so far" if now.best_epoch == now.epoch else ""
         text += f"\nstopped: no better validation score for {plan.patience} epochs" if now.is_finished else ""
     say(text)
-    now.epoch, now.batch = now.epoch + 1, 0
+    now.epoch, now.batch, now.state = now.epoch + 1, 0, None
 
 
 def _by_name(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -223,7 +246,7 @@ def _shared(model: Model, runtime: Runtime) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[runtime.device.index] if runtime.device.type == "cuda" else None)
 
 
-def _loader(train: RowDataset, sampler: EpochSampler, plan: Plan) -> Callable[[], Iterator[Batch]]:
+def _loader(train: RowDataset, sampler: Sampler, plan: Plan) -> Callable[[], Iterator[Batch]]:
     if plan.workers == 0:
         return lambda: (collate([train[key] for key in keys]) for keys in sampler)
     loader = DataLoader(
@@ -260,9 +283,10 @@ def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, r
     now.sums = runtime.mean(
         now.sums
     )  # on every rank, so that the rest of the run does not depend on whether it is resumed
+    states = None if now.state is None else runtime.gather(now.state)
     if runtime.is_first:
         state: dict[str, Any] = {
-            "progress": vars(now),
+            "progress": {**vars(now), "state": states},
             "model": _learned(model),
             "movers": {player: mover.state_dict() for player, mover in movers.items()},
         }
@@ -274,7 +298,7 @@ def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, r
     runtime.wait()
 
 
-def _resume(folder: Path, model: Model, movers: dict[str, Mover], rows: str) -> Progress:
+def _resume(folder: Path, model: Model, movers: dict[str, Mover], rows: str, runtime: Runtime) -> Progress:
     if not (folder / STATE).is_file():
         return Progress(rows=rows)
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
@@ -287,7 +311,15 @@ def _resume(folder: Path, model: Model, movers: dict[str, Mover], rows: str) -> 
     model.load_state_dict(state["model"], strict=False)
     for player, mover in movers.items():
         mover.load_state_dict(state["movers"][player])
-    return Progress(**state["progress"])
+    now = Progress(**state["progress"])
+    if now.state is not None:
+        if len(now.state) != runtime.world:
+            raise ValueError(
+                f"'{folder / STATE}' holds the carried states of {len(now.state)} processes, and this run has "
+                f"{runtime.world}. Go on with as many, or start over with --fresh."
+            )
+        now.state = tuple(s.to(runtime.device) for s in now.state[runtime.rank])
+    return now
 
 
 def _digest(train: RowDataset) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +75,15 @@ class Runtime:
                 "Replicas are equal after every step. Look for a faulty device or a mix of torch versions, "
                 "then run again: it goes on from the last saved state."
             )
+
+    def gather(self, mine: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        """Every rank's tensors, in order of rank, on the CPU."""
+        here = tuple(t.detach().cpu() for t in mine)
+        found: list[Any] = [None] * self.world
+        if self.world == 1:
+            return [here]
+        dist.all_gather_object(found, here)
+        return found
 
     def wait(self) -> None:
         """Until every rank is here."""
