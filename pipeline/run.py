@@ -24,10 +24,10 @@ from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapt import Adapter
 from pipeline.encoders.backbone import Backbone
 from pipeline.encoders.runtime import runtime_name
+from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import find_videos
-from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows

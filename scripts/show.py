@@ -89,6 +89,18 @@ PROMISES = [
         "a row each, exit 1, no traceback, formats agree",
         "show_folder:folder",
     ),
+    Promise(
+        "timeline",
+        "puppets long videos, unseen actors: a CRF on the core, offline and a second behind",
+        "F1@50 >= 0.90 offline, >= 0.80 at 1 s of lag",
+        "show_timeline:timeline",
+    ),
+    Promise(
+        "timeline-real",
+        "yoga6 clips of one held-out person joined end to end",
+        "F1@50 >= 0.80 and above argmax without CRF",
+        "show_timeline:timeline_real",
+    ),
 ]
 
 

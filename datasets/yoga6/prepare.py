@@ -1,4 +1,4 @@
-"""yoga6 (clips.csv and small/*.mp4) -> a manifest, or class folders. See README.md beside this file."""
+"""yoga6 (clips.csv and small/*.mp4) -> a manifest, class folders, or long videos. See README.md beside this file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import csv
 import os
 import shutil
 import sys
+from collections import defaultdict
 from pathlib import Path
 
-from pipeline.data.manifest import Row
+import cv2
+import numpy as np
+
+from pipeline.data.manifest import Row, Span
 from pipeline.data.readers import write_and_describe
+from pipeline.media.clock import Clock
+from pipeline.media.decode import decode
+from pipeline.media.write import write_video
+
+FPS = 15  # of the joined videos
+WIDTH, HEIGHT = 428, 240
 
 
 def read(folder: Path) -> list[Row]:
@@ -53,6 +63,37 @@ def lay_out(rows: list[Row], folder: Path, out: Path) -> str:
     )
 
 
+def join(rows: list[Row], folder: Path, out: Path, orders: int) -> list[Row]:
+    """All clips of a person end to end as one video OUT/joined/PERSON_K.mp4, in `orders` random orders; spans say which
+    pose is held when. Nothing lies between two spans.
+    """
+    rng = np.random.default_rng(0)
+    by_person = defaultdict(list)
+    for row in rows:
+        by_person[row.group].append(row)
+    (out / "joined").mkdir(parents=True, exist_ok=True)
+    joined = []
+    for person, mine in sorted(by_person.items()):
+        frames = {row.path: _frames(folder / row.path) for row in mine}
+        for number in range(orders):
+            order = [mine[i] for i in rng.permutation(len(mine))]
+            ends = np.cumsum([len(frames[row.path]) for row in order]) / FPS
+            spans = [
+                Span(float(start), float(end), row.label or "")
+                for start, end, row in zip([0.0, *ends[:-1]], ends, order, strict=True)
+            ]
+            name = f"joined/{person}_{number}.mp4"
+            write_video(out / name, (frame for row in order for frame in frames[row.path]), fps=FPS)
+            joined.append(Row(name, group=person, spans=tuple(spans)))
+    return joined
+
+
+def _frames(path: Path) -> list[np.ndarray]:
+    """A clip's frames at FPS, each (HEIGHT, WIDTH, 3)."""
+    clips = decode(path, clock=Clock(FPS), transform=None)
+    return [cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for clip in clips for frame in clip.frames]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder that holds clips.csv and small/")
@@ -60,17 +101,25 @@ def main() -> int:
     parser.add_argument(
         "--as-class-folders", type=Path, metavar="OUT", help="also lay the clips out as OUT/<class>/<clip>"
     )
+    parser.add_argument(
+        "--joined", type=Path, metavar="OUT", help="also join each person's clips to long videos OUT/joined/*.mp4 with OUT/joined.jsonl"
+    )
+    parser.add_argument("--orders", type=int, default=4, help="long videos a person, each in another order (default 4)")
     options = parser.parse_args()
     try:
-        if options.out is None and options.as_class_folders is None:
+        if options.out is None and options.as_class_folders is None and options.joined is None:
             raise ValueError(
-                "Nothing is to be made. --out writes a manifest, --as-class-folders makes folders. Give one."
+                "Nothing is to be made. --out writes a manifest, --as-class-folders makes folders, --joined long videos. "
+                "Give one."
             )
         rows = read(options.folder)
         if options.out is not None:
             print(write_and_describe(rows, options.folder, options.out))
         if options.as_class_folders is not None:
             print(lay_out(rows, options.folder, options.as_class_folders))
+        if options.joined is not None:
+            long = join(rows, options.folder, options.joined, options.orders)
+            print(write_and_describe(long, options.joined, options.joined / "joined.jsonl"))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 Heads = Mapping[str, Sequence[str]]
 """Head -> the parts of its answers: label, score, top; spans."""
 
