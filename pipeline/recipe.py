@@ -136,18 +136,21 @@ class CoreSection(Section):
 
 
 class Around(NamedTuple):
-    """What a head stands in: the width of the core's outputs, steps a second, and whether the core can stream."""
+    """What a head stands in: the width of the core's outputs, steps a second, whether the core can stream, and the width of
+    what the core is given.
+    """
 
     input_size: int
     rate: float
     is_causal: bool
+    watched_size: int = 0
 
 
 class ClassifySection(Section):
     """Which class: learns from the manifest's labels."""
 
     kind: Literal["classify"] = "classify"
-    columns: ClassVar[tuple[str, ...]] = ("label", "score", "top")
+    columns: ClassVar[tuple[str, ...]] = ("label", "score", "top", "unknown", "distance")
     pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
     dropout: Fraction = 0.5
     label_smoothing: Fraction = 0.1
@@ -170,6 +173,7 @@ class ClassifySection(Section):
             name=name,
             input_size=around.input_size,
             vocabulary=vocabulary,
+            watched_size=around.watched_size,
             pool=self.pool,
             dropout=self.dropout,
             label_smoothing=self.label_smoothing,
@@ -190,7 +194,9 @@ class SegmentSection(Section):
     minimum_seconds: Annotated[float, Field(ge=0, description="no shorter span is answered (needs the CRF)")] = 0.0
     lag_seconds: Annotated[float, Field(ge=0, description="a stream settles a label so much later")] = 1.0
     dropout: Fraction = 0.3
-    step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = 0.5
+    step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = (
+        0.5
+    )
 
     def classes(self, row: Row) -> tuple[str, ...]:
         """What a row teaches; nothing where it has no spans."""
@@ -201,7 +207,9 @@ class SegmentSection(Section):
     @model_validator(mode="after")
     def _fits(self) -> SegmentSection:
         if self.minimum_seconds and not self.crf:
-            raise ValueError("minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0")
+            raise ValueError(
+                "minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0"
+            )
         return self
 
     def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Segment:
@@ -269,7 +277,7 @@ class Recipe(Section):
         """
         encoder: Encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
-        around = Around(core.output_size, self.clock.rate, core.is_causal)
+        around = Around(core.output_size, self.clock.rate, core.is_causal, encoder.output_size)
         heads = {
             name: section.build(name, around, vocabularies[name], (counts or {}).get(name))
             for name, section in self.heads.items()

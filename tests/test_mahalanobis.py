@@ -73,7 +73,7 @@ def test_turning_and_moving_and_stretching_the_features_changes_nothing():
 
 
 def test_before_fit_it_says_so_and_classes_without_spread_give_finite_distances():
-    x, labels = samples(6, 4)
+    x, _ = samples(6, 4)
     unfitted = Mahalanobis(num_classes=3, size=4)
     assert not unfitted.is_fitted and (unfitted(x) == 0).all()
     still = fitted(torch.eye(4)[:3], torch.arange(3))

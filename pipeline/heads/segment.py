@@ -162,6 +162,10 @@ class Segment(nn.Module):
         )
         return [Evidence(*(None if p is None else p.cpu().numpy() for p in one)) for one in parts]  # type: ignore[arg-type]
 
+    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
+        """Nothing to fit."""
+        return ""
+
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Frame accuracy, edit and F1 of the path; the same of the steps alone (`argmax_...`) and of a stream (`lag_...`);
         mean average precision a frame. Background counts nowhere but in the frame accuracy's name: see "background".
@@ -175,7 +179,9 @@ class Segment(nn.Module):
         for prefix, paths in others.items():
             more = segmentation(paths, truths, background=background)
             found |= {f"{prefix}_{k}": v for k, v in more.items() if isinstance(v, float)}
-        found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)["per_frame_map"]
+        found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)[
+            "per_frame_map"
+        ]
         return {**found, "count": len(evidence)}
 
 

@@ -54,6 +54,12 @@ class Head(Protocol):
         """What it would answer to each sample, beside the truth."""
         ...
 
+    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
+        """After training: fit what says how far its answers can be trusted, from its own evidence. Returns what was done,
+        or not, in a sentence; empty where it has nothing to fit.
+        """
+        ...
+
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Numbers (and lists of them) over samples; `count` says of how many."""
         ...

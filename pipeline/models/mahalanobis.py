@@ -37,7 +37,7 @@ class Mahalanobis(nn.Module):
         return bool(self.get_buffer("precision") > 0)
 
     def fit(self, features: Tensor, classes: Tensor) -> None:
-        """features (N, D), classes (N,) int64 of training samples, every class among them."""
+        """Features (N, D), classes (N,) int64 of training samples, every class among them."""
         means = self.get_buffer("means")
         x, classes = features.detach().double().cpu(), classes.cpu()
         counts = classes.bincount(minlength=len(means))

@@ -50,8 +50,9 @@ class Model(nn.Module):
 
     def watch(self, raw: Raw, state: State | None = None) -> Seen:
         """What the core knows after these windows, going on from `state`."""
-        steps, state = self.core(self.encoder(raw), state)
-        return Seen(steps, state)
+        inputs = self.encoder(raw)
+        steps, state = self.core(inputs, state)
+        return Seen(steps, state, inputs=inputs)
 
     def forward(self, batch: Batch, player: str = "model") -> dict[str, Tensor]:
         """The loss terms of every head, one pass of encoder and core for all of them."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_NUMBERS = ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy")
+_NUMBERS = ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy", "ece", "auroc_unknown")
 
 
 def table(report: dict[str, Any]) -> str:

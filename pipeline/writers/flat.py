@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 Heads = Mapping[str, Sequence[str]]
-"""Head -> the parts of its answers: label, score, top; spans."""
+"""Head -> the parts of its answers: label, score, top, unknown, distance; spans."""
 
 
 def columns(heads: Heads) -> list[str]:
