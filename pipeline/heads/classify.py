@@ -5,6 +5,7 @@ In: what the core has seen (B, T, H). Out: logits and, as an answer, ranked clas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -132,12 +133,16 @@ class Classify(nn.Module):
 
     def answer(self, memory: Memory) -> list[Prediction]:
         """The classes of each row with their calibrated probabilities, the likeliest first, and whether it is unknown."""
-        probabilities = self.trust.scaled(self.pooled(memory).float()).softmax(dim=-1).cpu()
+        probabilities = self.trust.scaled(self.pooled(memory).detach().float()).softmax(dim=-1).cpu()
         order = probabilities.argsort(dim=-1, descending=True, stable=True)
-        distances = self.trust.distance(self.features(memory)).tolist()
+        distances = self.trust.distance(self.features(memory).detach()).tolist()
         names = self.vocabulary.names
         return [
-            Classification(tuple((names[i], float(p[i])) for i in o.tolist()), far, self.trust.is_unknown(far))
+            Classification(
+                tuple((names[i], float(p[i])) for i in o.tolist()),
+                None if math.isnan(far) else far,
+                self.trust.is_unknown(far),
+            )
             for p, o, far in zip(probabilities, order, distances, strict=True)
         ]
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pipeline.metrics.calibration import fit_temperature, threshold_at
+from pipeline.metrics.calibration import fit_temperature, negative_log_likelihood, threshold_at
 from pipeline.models.mahalanobis import Mahalanobis
 
 KEPT = 0.95
@@ -44,8 +44,11 @@ class Trust(nn.Module):
         """Temperature and threshold, from validation samples: logits (N, C), features (N, D), labels (N,).
 
         A label counts as 1 - 1 / (N + 2) sure (Platt 1999): a few samples that are all right do not ask for certainty.
+        The temperature stays 1 where that prior alone would make the likelihood of the samples worse.
         """
-        self.get_buffer("temperature").fill_(fit_temperature(logits, labels, smoothing=1 / (len(labels) + 2)))
+        found = fit_temperature(logits, labels, smoothing=1 / (len(labels) + 2))
+        is_better = negative_log_likelihood(logits, labels, found) <= negative_log_likelihood(logits, labels)
+        self.get_buffer("temperature").fill_(found if is_better else 1.0)
         distances = self.distance(features).cpu()
         if (said := distances[distances.isfinite()]).numel():
             self.get_buffer("threshold").fill_(-threshold_at(-said, KEPT))

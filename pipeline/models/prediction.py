@@ -5,7 +5,6 @@ Knows nothing of tensors' origins, files or formats.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,12 +38,12 @@ class Timeline:
 @dataclass(frozen=True)
 class Classification:
     """Class names with their probabilities, the likeliest first; they sum to 1 over all classes. distance: how far the
-    video is from what was learned, about 1 for the usual, nan where nobody can say; is_unknown: whether it is too far to
+    video is from what was learned, about 1 for the usual, None where nobody can say; is_unknown: whether it is too far to
     be any of the classes, None where there is no threshold.
     """
 
     ranked: tuple[tuple[str, float], ...]
-    distance: float = math.nan
+    distance: float | None = None
     is_unknown: bool | None = None
 
     @property
@@ -62,5 +61,5 @@ class Classification:
             "score": round(self.ranked[0][1], 6),
             "top": listed,
             "unknown": self.is_unknown,
-            "distance": None if math.isnan(self.distance) else round(self.distance, 6),
+            "distance": None if self.distance is None else round(self.distance, 6),
         }
