@@ -22,7 +22,9 @@ from pipeline.models.model import Model
 from pipeline.recipe import Recipe
 from pipeline.section import ConfigError, validate
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""1 knew no calibration: such a model answers with temperature 1, and calls nothing unknown."""
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 
 
@@ -78,9 +80,9 @@ def load_model(folder: str | Path) -> Checkpoint:
             raise ValueError("it is not an object")
     except (ValueError, RecursionError) as error:
         raise ModelError(f"'{folder / DESCRIPTION}' cannot be read: {error}. Copy the model folder again.") from None
-    if description.get("format") != FORMAT:
+    if description.get("format") not in READABLE:
         raise ModelError(
-            f"'{folder}' has format {description.get('format')!r}; this version reads {FORMAT}. "
+            f"'{folder}' has format {description.get('format')!r}; this version reads {' and '.join(map(str, READABLE))}. "
             "Use the unreel that wrote it, or train again."
         )
     try:
@@ -91,7 +93,7 @@ def load_model(folder: str | Path) -> Checkpoint:
         raise ModelError(str(error)) from None
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(f"'{folder / DESCRIPTION}' is damaged: {error}. Copy the model folder again.") from None
-    _load_weights(model, folder / WEIGHTS)
+    _load_weights(model, folder / WEIGHTS, is_calibrated=description["format"] > 1)
     return Checkpoint(model.eval(), recipe, vocabularies, description.get("input_size"), description.get("notes", {}))
 
 
@@ -119,12 +121,14 @@ def _without_weights(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"weights": "none"})})
 
 
-def _load_weights(model: Model, path: Path) -> None:
+def _load_weights(model: Model, path: Path, is_calibrated: bool) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}. Copy the model folder again.") from None
     wanted = model.state_dict()
+    if not is_calibrated:
+        weights |= {k: v for k, v in wanted.items() if ".trust." in k and k not in weights}
     wrong = [f"'{k}' is missing" for k in wanted if k not in weights]
     wrong += [f"'{k}' is not part of the recipe" for k in weights if k not in wanted]
     wrong += [

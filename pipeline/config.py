@@ -121,6 +121,10 @@ class EvaluationSection(Section):
     pairs: Annotated[
         tuple[tuple[str, str], ...], Field(description="classes to tell apart two by two, [[a, b], ...]")
     ] = ()
+    unknown: Annotated[
+        tuple[str, ...],
+        Field(description="classes never learned: their test rows are to be found unknown, [a, b, ...]"),
+    ] = ()
 
 
 class Config(Recipe):

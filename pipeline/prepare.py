@@ -21,7 +21,7 @@ from pipeline.data.split import apply_split
 from pipeline.inference.extract import Extraction, extract
 from pipeline.media.probe import MediaError, probe
 from pipeline.recipe import FramesSection
-from pipeline.section import ConfigError
+from pipeline.section import ConfigError, near
 from pipeline.training.runtime import Runtime
 
 Say = Callable[[str], None]
@@ -37,10 +37,15 @@ class Prepared:
     source: Source
     failed: dict[str, tuple[str, str]]
     input_size: int | None = None
+    unknown: tuple[str, ...] = ()
 
     def rows(self, split: str) -> list[Row]:
-        """The rows of one part."""
-        return [r for r in self.manifest.rows if r.split == split]
+        """The rows of one part, without the classes that are to stay unknown."""
+        return [r for r in self.manifest.rows if r.split == split and r.label not in self.unknown]
+
+    def strangers(self) -> list[Row]:
+        """The test rows of the classes that are to stay unknown."""
+        return [r for r in self.manifest.rows if r.split == "test" and r.label in self.unknown]
 
 
 def prepare(config: Config, place: Runtime, say: Say, on_video: OnVideo = lambda done, total: None) -> Prepared:
@@ -48,7 +53,7 @@ def prepare(config: Config, place: Runtime, say: Say, on_video: OnVideo = lambda
     manifest = split_rows(config, read_rows(config, say), say)
     if config.encoder.kind == "series":
         source = StoredSeries(manifest.root, config.clock.rate)
-        return Prepared(manifest, source, {}, source.width(manifest.rows[0]))
+        return Prepared(manifest, source, {}, source.width(manifest.rows[0]), config.evaluation.unknown)
     if config.data.read == "pixels" or (config.data.read == "auto" and config.encoder.train_blocks):
         pixels = DecodedFrames(manifest.root, config.clock.build(), config.encoder.transform(), config.encoder.decoder)
         failed = _unreadable(manifest)
@@ -72,7 +77,7 @@ def _usable(config: Config, manifest: Manifest, source: Source, failed: dict[str
             f"{len(failed)} videos cannot be read, and data.failed = stop. The first: {name}: {status}: {sentence}"
         )
     rows = tuple(r for r in manifest.rows if str(manifest.path_of(r)) not in failed)
-    return Prepared(Manifest(rows, manifest.root), source, failed)
+    return Prepared(Manifest(rows, manifest.root), source, failed, unknown=config.evaluation.unknown)
 
 
 def _unreadable(manifest: Manifest) -> dict[str, tuple[str, str]]:
@@ -158,6 +163,7 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
     )
     if not data.validation:  # nothing is held out to choose an epoch, so those rows learn
         rows = tuple(replace(r, split="train") if r.split == "val" else r for r in rows)
+    rows = _without_unknown(config, rows, say)
     split = Manifest(tuple(r for r in rows if r.split is not None), manifest.root)
     counts = Counter(r.split for r in split.rows)
     say(
@@ -165,9 +171,28 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
         f"split: {describe_split(config)}"
     )
     for finding in check_leaks(split):
-        if finding.kind in ("group", "missing_class"):
+        if finding.kind == "group" or (finding.kind == "missing_class" and not config.evaluation.unknown):
             say(f"  note: {finding.message}")
     return split
+
+
+def _without_unknown(config: Config, rows: Sequence[Row], say: Say) -> tuple[Row, ...]:
+    """The rows without those of evaluation.unknown that would train or choose; they stay in the test part."""
+    wanted, labels = config.evaluation.unknown, sorted({r.label for r in rows if r.label is not None})
+    for name in wanted:
+        if name not in labels:
+            raise ConfigError(
+                f"evaluation.unknown names '{name}', which is no label of '{config.data.path}'.{near(name, labels)} "
+                f"The labels are: {', '.join(labels)}."
+            )
+    kept = tuple(r for r in rows if r.label not in wanted or r.split == "test")
+    if wanted:
+        strangers = sum(r.label in wanted for r in kept)
+        say(
+            f"unknown: {', '.join(wanted)}: {len(rows) - len(kept)} rows left out of training and validation, "
+            f"{strangers} in the test part to be found unknown"
+        )
+    return kept
 
 
 def describe_split(config: Config) -> str:

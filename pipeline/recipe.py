@@ -136,18 +136,21 @@ class CoreSection(Section):
 
 
 class Around(NamedTuple):
-    """What a head stands in: the width of the core's outputs, steps a second, and whether the core can stream."""
+    """What a head stands in: the width of the core's outputs, steps a second, whether the core can stream, and the width of
+    what the core is given.
+    """
 
     input_size: int
     rate: float
     is_causal: bool
+    watched_size: int = 0
 
 
 class ClassifySection(Section):
     """Which class: learns from the manifest's labels."""
 
     kind: Literal["classify"] = "classify"
-    columns: ClassVar[tuple[str, ...]] = ("label", "score", "top")
+    columns: ClassVar[tuple[str, ...]] = ("label", "score", "top", "unknown", "distance")
     pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
     dropout: Fraction = 0.5
     label_smoothing: Fraction = 0.1
@@ -170,6 +173,7 @@ class ClassifySection(Section):
             name=name,
             input_size=around.input_size,
             vocabulary=vocabulary,
+            watched_size=around.watched_size,
             pool=self.pool,
             dropout=self.dropout,
             label_smoothing=self.label_smoothing,
@@ -273,7 +277,7 @@ class Recipe(Section):
         """
         encoder: Encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
-        around = Around(core.output_size, self.clock.rate, core.is_causal)
+        around = Around(core.output_size, self.clock.rate, core.is_causal, encoder.output_size)
         heads = {
             name: section.build(name, around, vocabularies[name], (counts or {}).get(name))
             for name, section in self.heads.items()

@@ -33,7 +33,8 @@ from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows
 from pipeline.recipe import ClassifySection
 from pipeline.section import ConfigError, near
-from pipeline.training.evaluate import judge
+from pipeline.training.calibrate import calibrate, unknown_metrics
+from pipeline.training.evaluate import Judged, judge
 from pipeline.training.fit import STATE, Progress, fit, saved_step
 from pipeline.training.report import write_report
 from pipeline.training.runtime import Runtime, runtime, seed_step
@@ -183,8 +184,29 @@ def measure(
                 known = checkpoint.vocabularies[head]
                 pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
                 paired = {"paired_accuracy": paired_accuracy(*scores_and_labels(judged.evidence[head]), pairs)}
+            if order == "forward":
+                found |= _unknown(config, prepared, checkpoint.model, head, judged, place)
+                groups = [r.group or r.path for r in dataset.rows]
+                found["interval"] = judged.heads[head].interval(judged.evidence[head], groups)
             rows.append({"model": name, "order": order, "head": head, **paired, **found})
     return rows
+
+
+def _unknown(
+    config: Config, prepared: Prepared, model: Model, head: str, judged: Judged, place: Runtime
+) -> dict[str, Any]:
+    """How well a head tells the test rows of evaluation.unknown from the others; nothing where there are none."""
+    asked = judged.heads[head]
+    rows = prepared.strangers()
+    if not rows or not isinstance(asked, Classify):
+        return {}
+    dataset = RowDataset(rows, prepared.source, {head: lambda row, times: torch.tensor(-1)})
+    evidence = judge(
+        model, dataset, batch_size=config.training.batch_size, device=place.device, has_loss=False
+    ).evidence[head]
+    of = {name: [e for e, row in zip(evidence, rows, strict=True) if row.label == name] for name in prepared.unknown}
+    found = unknown_metrics(asked, judged.evidence[head], {name: some for name, some in of.items() if some})
+    return {"auroc_unknown": found["auroc"], "unknown": found}
 
 
 def _check_classes(config: Config, prepared: Prepared) -> None:
@@ -199,7 +221,7 @@ def _check_classes(config: Config, prepared: Prepared) -> None:
         taught = {label for row in prepared.rows("train") for label in head.classes(row)}
         for row in prepared.manifest.rows:
             for label in head.classes(row):
-                if label not in taught:
+                if label not in taught and row.label not in prepared.unknown:
                     raise ConfigError(
                         f"The class '{label}' stands in {row.split} ('{row.path}') and not in training, so nobody can "
                         "answer it. Give training some of its videos, or leave its rows out."
@@ -232,6 +254,8 @@ def _learn(
     now = fit(
         model.to(place.device), learns, chooses, config.training.build(config.data.workers), place, track, folder, say
     )
+    whole = _dataset(config, prepared, model, "train")
+    calibrate(model, whole, chooses, batch_size=config.training.batch_size, device=place.device, say=say)
     notes = {
         "steps": now.step,
         "epochs": now.epoch,

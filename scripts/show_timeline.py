@@ -54,9 +54,7 @@ def timeline(data: Path, seeds: int) -> Answer:
         for seed in range(seeds)
     ]
     reports = proof.train_all("puppets/timeline.yaml", jobs)
-    found = {
-        name: [proof.pick(r) for r in reports[i * seeds : (i + 1) * seeds]] for i, name in enumerate(MODELS)
-    }
+    found = {name: [proof.pick(r) for r in reports[i * seeds : (i + 1) * seeds]] for i, name in enumerate(MODELS)}
     found |= {f"{row['model']}, no CRF": [row] for row in reports[0]["rows"][1:]}
     note = (
         f"mean of {seeds} seeds (baselines one); background left out but in 'frame accuracy all'; split by actor; "
@@ -67,7 +65,9 @@ def timeline(data: Path, seeds: int) -> Answer:
     offline_f1, online_f1 = mean(both, "f1_50"), mean(online, "lag_f1_50")
     gains = [mean(rows, "f1_50") - mean(found[name.replace("CRF", "no CRF")], "argmax_f1_50") for name, rows in
              (("bidirectional, CRF", both), ("causal, CRF", online))]  # fmt: skip
-    print(f"\nthe CRF's gain in F1@50 over a model trained and read without it: {gains[0]:+.3f} bidirectional, {gains[1]:+.3f} causal")
+    print(
+        f"\nthe CRF's gain in F1@50 over a model trained and read without it: {gains[0]:+.3f} bidirectional, {gains[1]:+.3f} causal"
+    )
     figure = f"F1@50 {offline_f1:.3f} offline, {online_f1:.3f} at one second of lag"
     return figure, offline_f1 >= 0.90 and online_f1 >= 0.80
 
@@ -102,7 +102,13 @@ def timeline_real(data: Path, seeds: int) -> Answer:
 
 def per_look_baseline(work: Path, common: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """The mean-pool core in the same place: blind to order, here the running mean of all looks so far."""
-    blind = ["core.cell=mean", "core.layers=0", "core.bidirectional=false", "encoder.project=0", "heads.timeline.crf=false"]
+    blind = [
+        "core.cell=mean",
+        "core.layers=0",
+        "core.bidirectional=false",
+        "encoder.project=0",
+        "heads.timeline.crf=false",
+    ]
     jobs = [
         [*common, *blind, f"data.fold={fold}", "evaluation.baselines=false", f"run={work}/mean_{fold}"]
         for fold in range(4)

@@ -14,7 +14,7 @@ from torch import nn
 from toy_training import CPU, make_toy
 
 from pipeline.data.batch import collate
-from pipeline.heads.classify import scores_and_labels
+from pipeline.heads.classify import Evidence, scores_and_labels
 from pipeline.metrics.classification import classification, paired_accuracy
 from pipeline.training.evaluate import Judged, judge
 from pipeline.training.report import confusion_table, table, write_report
@@ -92,7 +92,11 @@ def test_judge_answers_in_the_order_of_the_rows_whatever_the_batch(tmp_path: Pat
 def test_the_score_is_the_mean_over_heads_of_what_they_are_watched_by(tmp_path: Path) -> None:
     head = make_toy(tmp_path).model().head("action")
     right, half = torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([[2.0, 1.0], [2.0, 1.0]])
-    evidence = {name: list(zip(logits, [0, 1], strict=True)) for name, logits in (("a", right), ("b", half))}
+    nothing = torch.zeros(0)
+    evidence = {
+        name: [Evidence(row, label, nothing) for label, row in enumerate(logits)]
+        for name, logits in (("a", right), ("b", half))
+    }
     judged = Judged(0.0, evidence, {"a": head, "b": head})
     assert {h: m["accuracy"] for h, m in judged.metrics().items()} == {"a": 1.0, "b": 0.5}
     assert judged.score == 0.75

@@ -102,7 +102,10 @@ def main() -> int:
         "--as-class-folders", type=Path, metavar="OUT", help="also lay the clips out as OUT/<class>/<clip>"
     )
     parser.add_argument(
-        "--joined", type=Path, metavar="OUT", help="also join each person's clips to long videos OUT/joined/*.mp4 with OUT/joined.jsonl"
+        "--joined",
+        type=Path,
+        metavar="OUT",
+        help="also join each person's clips to long videos OUT/joined/*.mp4 with OUT/joined.jsonl",
     )
     parser.add_argument("--orders", type=int, default=4, help="long videos a person, each in another order (default 4)")
     options = parser.parse_args()

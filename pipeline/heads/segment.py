@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.metrics.segmentation import online_per_frame_map, runs, segmentation
+from pipeline.metrics.bootstrap import ratio_interval
+from pipeline.metrics.segmentation import f1_counts, online_per_frame_map, runs, segmentation
 from pipeline.models.crf import Crf
 from pipeline.models.fixed_lag import FixedLag
 from pipeline.models.prediction import Prediction, Timeline
@@ -168,6 +169,10 @@ class Segment(nn.Module):
         )
         return [Evidence(*(None if p is None else p.cpu().numpy() for p in one)) for one in parts]  # type: ignore[arg-type]
 
+    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
+        """Nothing to fit."""
+        return ""
+
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Frame accuracy, edit and F1 of the path; the same of the steps alone (`argmax_...`) and of a stream (`lag_...`);
         mean average precision a frame. Background counts nowhere but in the frame accuracy's name: see "background".
@@ -185,6 +190,12 @@ class Segment(nn.Module):
             "per_frame_map"
         ]
         return {**found, "count": len(evidence)}
+
+    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % interval of F1@50 of the path, drawn by groups."""
+        background = None if self.background is None else self.vocabulary.index(self.background)
+        counts = np.array([f1_counts(e.path, e.truth, 0.50, background) for e in evidence], dtype=np.float64)
+        return ratio_interval(2 * counts[:, 0], 2 * counts[:, 0] + counts[:, 1] + counts[:, 2], groups)
 
 
 def _joined(memory: Memory) -> Padded:

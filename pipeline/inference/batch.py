@@ -54,7 +54,7 @@ def _words(answer: dict[str, Any]) -> str:
     if "spans" in answer:
         first = ", ".join(f"{s['start']:.1f} s {s['label']}" for s in answer["spans"][:3])
         return first + (f", and {len(answer['spans']) - 3} more" if len(answer["spans"]) > 3 else "") or "nothing"
-    return f"{answer['label']} {answer['score']:.2f}"
+    return f"{answer['label']} {answer['score']:.2f}" + (", but it is like no class" if answer.get("unknown") else "")
 
 
 def one_line(text: str) -> str:

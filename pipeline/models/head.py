@@ -54,6 +54,16 @@ class Head(Protocol):
         """What it would answer to each sample, beside the truth."""
         ...
 
+    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
+        """After training: fit what says how far its answers can be trusted, from its own evidence. Returns what was done,
+        or not, in a sentence; empty where it has nothing to fit.
+        """
+        ...
+
+    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % interval of the metric it is watched by; a sample's group is the person or recording it is of."""
+        ...
+
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Numbers (and lists of them) over samples; `count` says of how many."""
         ...

@@ -51,8 +51,9 @@ class Model(nn.Module):
 
     def watch(self, raw: Raw, state: State | None = None) -> Seen:
         """What the core knows after these windows, going on from `state`."""
-        steps, state = self.core(self.encoder(raw), state)
-        return Seen(steps, state)
+        inputs = self.encoder(raw)
+        steps, state = self.core(inputs, state)
+        return Seen(steps, state, inputs=inputs)
 
     def forward(
         self, batch: Batch, player: str = "model", state: State | None = None

@@ -37,16 +37,29 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Classification:
-    """Class names with their probabilities, the likeliest first; they sum to 1 over all classes."""
+    """Class names with their probabilities, the likeliest first; they sum to 1 over all classes. distance: how far the
+    video is from what was learned, about 1 for the usual, None where nobody can say; is_unknown: whether it is too far to
+    be any of the classes, None where there is no threshold.
+    """
 
     ranked: tuple[tuple[str, float], ...]
+    distance: float | None = None
+    is_unknown: bool | None = None
 
     @property
     def label(self) -> str:
-        """The likeliest class."""
+        """The likeliest class, also of what is unknown: `is_unknown` says so beside it."""
         return self.ranked[0][0]
 
     def row(self, top: int) -> dict[str, Any]:
-        """{"label", "score", "top": [{"label", "score"}, ...]} with `top` entries."""
+        """{"label", "score", "top": [{"label", "score"}, ...], "unknown", "distance"} with `top` entries; null for the last
+        two where they are not known.
+        """
         listed = [{"label": label, "score": round(score, 6)} for label, score in self.ranked[:top]]
-        return {"label": self.label, "score": round(self.ranked[0][1], 6), "top": listed}
+        return {
+            "label": self.label,
+            "score": round(self.ranked[0][1], 6),
+            "top": listed,
+            "unknown": self.is_unknown,
+            "distance": None if self.distance is None else round(self.distance, 6),
+        }

@@ -10,7 +10,10 @@ from pipeline.padded import Padded
 
 @dataclass(frozen=True)
 class Seen:
-    """steps: (B, T, H), the core's output at every look; state: after the last valid step of each row."""
+    """steps: (B, T, H), the core's output at every look; state: after the last valid step of each row; inputs: (B, T, P),
+    what the core was given, for heads that ask how usual it is.
+    """
 
     steps: Padded
     state: State
+    inputs: Padded | None = None

@@ -39,11 +39,13 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(model: Model, dataset: RowDataset, *, batch_size: int, device: torch.device) -> Judged:
-    """Every row of the dataset once, whole, with the model in evaluation mode (its mode is put back)."""
+def judge(model: Model, dataset: RowDataset, *, batch_size: int, device: torch.device, has_loss: bool = True) -> Judged:
+    """Every row of the dataset once, whole, with the model in evaluation mode (its mode is put back), by the heads that
+    the dataset has targets for. has_loss: false where the targets are no truths that could be learned; the loss is 0.
+    """
     was_training = model.training
     model.eval()
-    heads = {name: model.head(name) for name in model.heads}
+    heads = {name: model.head(name) for name in model.heads if name in dataset.targets}
     total, order = 0.0, []
     evidence: dict[str, list[Evidence]] = {name: [] for name in heads}
     for keys in in_order(dataset.lengths, batch_size):
@@ -51,7 +53,8 @@ def judge(model: Model, dataset: RowDataset, *, batch_size: int, device: torch.d
         order += [index for _, index in keys]
         seen = model.watch(batch.raw)
         for name, head in heads.items():
-            total += float(sum(head.loss(seen, batch, "model").values())) * len(keys)
+            if has_loss:
+                total += float(sum(head.loss(seen, batch, "model").values())) * len(keys)
             evidence[name] += head.evidence(seen, batch)
     model.train(was_training)
     places = sorted(range(len(order)), key=order.__getitem__)

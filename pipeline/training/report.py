@@ -12,25 +12,79 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_NUMBERS = ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy")
+_NUMBERS = (
+    ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy", "step_accuracy"),
+    (
+        "f1_50",
+        "f1_25",
+        "f1_10",
+        "edit",
+        "frame_accuracy_all",
+        "frame_accuracy",
+        "argmax_f1_50",
+        "lag_f1_50",
+        "per_frame_map",
+    ),
+)
+"""What each kind of head is judged by; a table for each kind."""
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as a table: a line for each model and order of steps, then what it was measured on."""
+    """The report as tables: a line for each model and order of steps, what each head adds, then what it was measured on."""
     rows = report["rows"]
     heads = sorted({r["head"] for r in rows})
-    shown = [n for n in _NUMBERS if any(n in r for r in rows)]
-    lines = []
-    wide = max([len(_name(r, heads)) for r in rows] + [5])
+    lines: list[str] = []
+    for numbers in _NUMBERS:
+        mine = [r for r in rows if any(n in r for n in numbers)]
+        if mine:
+            lines += [*([""] if lines else []), *_table(mine, numbers, heads)]
+    for row in rows:
+        if row["order"] == "forward":
+            lines += [f"{_name(row, heads)}: {text}" for text in _asides(row)]
     lines.append(
-        f"{'model':<{wide}}  {'steps':<9}" + "".join(f"{n.replace('_', ' '):>21}" for n in shown) + f"{'clips':>7}"
+        f"split: {report['split']}   seed: {report['seed']}   videos that could not be read: {len(report['failed'])}"
     )
-    for r in rows:
-        numbers = "".join(f"{r[n]:>21.3f}" if n in r else f"{'':>21}" for n in shown)
-        lines.append(f"{_name(r, heads):<{wide}}  {r['order']:<9}{numbers}{r['count']:>7}")
-    failed = report["failed"]
-    lines.append(f"split: {report['split']}   seed: {report['seed']}   videos that could not be read: {len(failed)}")
     return "\n".join(lines)
+
+
+def _table(rows: Sequence[dict[str, Any]], numbers: Sequence[str], heads: Sequence[str]) -> list[str]:
+    shown = [n for n in numbers if any(n in r for r in rows)]
+    wide = max([len(_name(r, heads)) for r in rows] + [5])
+    widths = {n: max(9, len(n) + 2) for n in shown}
+    has_interval = any("interval" in r for r in rows)
+    head = f"{'model':<{wide}}  {'steps':<9}" + "".join(f"{n.replace('_', ' '):>{widths[n]}}" for n in shown)
+    lines = [head + f"{'clips':>7}" + (f"   95 % of {shown[0].replace('_', ' ')}" if has_interval else "")]
+    for r in rows:
+        cells = "".join(f"{r[n]:>{widths[n]}.3f}" if n in r else f"{'':>{widths[n]}}" for n in shown)
+        interval = f"   {r['interval'][0]:.3f} to {r['interval'][1]:.3f}" if "interval" in r else ""
+        lines.append(f"{_name(r, heads):<{wide}}  {r['order']:<9}{cells}{r['count']:>7}{interval}")
+    return lines
+
+
+def _asides(row: dict[str, Any]) -> list[str]:
+    """What does not fit a column, a sentence each."""
+    said = []
+    if "background" in row:
+        said.append(
+            f"background {row['background']}"
+            + (", counted in 'frame accuracy all'" if "frame_accuracy_all" in row else "")
+        )
+    if row.get("early"):
+        curve = "  ".join(f"{fraction:.0%} {accuracy:.3f}" for fraction, accuracy in row["early"])
+        said.append(f"after so much of each clip: {curve}; the answer is settled after {row['settled_share']:.0%}")
+    if "ece" in row:
+        said.append(f"calibration error {row['ece_unscaled']:.3f} as trained, {row['ece']:.3f} scaled")
+    if row.get("unknown"):
+        found = row["unknown"]
+        said.append(
+            f"unknown: AUROC {_number(found['auroc'])} over {found['count']} clips of classes never learned "
+            f"(energy {_number(found['auroc_energy'])}, max logit {_number(found['auroc_max_logit'])})"
+        )
+    return said
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def confusion_table(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
@@ -48,7 +102,9 @@ def write_report(report: dict[str, Any], folder: Path) -> Path:
     text = "no test part: nothing was measured\n"
     if report["rows"]:
         first = next(r for r in report["rows"] if r["order"] == "forward")
-        text = table(report) + "\n\n" + confusion_table(report["classes"][first["head"]], first["confusion"]) + "\n"
+        text = table(report) + "\n"
+        if "confusion" in first:
+            text += "\n" + confusion_table(report["classes"][first["head"]], first["confusion"]) + "\n"
     for name, content in (("report.json", json.dumps(report, indent=2, ensure_ascii=False)), ("report.txt", text)):
         partial = folder / f".{name}.{os.getpid()}"
         partial.write_text(content, encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Heads = Mapping[str, Sequence[str]]
-"""Head -> the parts of its answers: label, score, top; spans."""
+"""Head -> the parts of its answers: label, score, top, unknown, distance; spans."""
 
 
 def columns(heads: Heads) -> list[str]:

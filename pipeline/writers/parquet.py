@@ -16,6 +16,8 @@ _TYPES = {
     "label": pa.string(),
     "score": pa.float64(),
     "top": pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())])),
+    "unknown": pa.bool_(),
+    "distance": pa.float64(),
     "spans": pa.list_(pa.struct(_SPAN)),
 }
 _CHUNK = 1000  # rows a row group: bounds memory
