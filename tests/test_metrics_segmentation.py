@@ -149,8 +149,8 @@ def test_neither_the_order_of_videos_nor_the_names_of_classes_matter(background)
     order = np.random.default_rng(0).permutation(len(said))
     assert segmentation([said[i] for i in order], [true[i] for i in order], background) == pytest.approx(found)
     renamed = np.array([7, 5, 6, 4, -1])  # -1 indexes the last
-    names = [[renamed[ints(video)] for video in videos] for videos in (said, true)]
-    there = segmentation(*names, None if background is None else 7)
+    said, true = ([renamed[ints(video)] for video in videos] for videos in (said, true))
+    there = segmentation(said, true, None if background is None else 7)
     assert there == pytest.approx(found)
 
 

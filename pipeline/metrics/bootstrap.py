@@ -5,7 +5,7 @@ In: a statistic, items and the group (person, video, match) of each item. Out: (
 Items of one group resemble each other, so whole groups are drawn with replacement, not items: the cluster bootstrap (Field &
 Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69), with the percentile interval (Efron & Tibshirani 1993, "An
 Introduction to the Bootstrap", chapter 13). With few groups it is too narrow: 95 % intervals of the mean of 6, 10 and 30 groups
-hold the truth about 87, 90 and 94 times in 100 (normal groups; Student's t says so and a simulation agrees). With fewer than two
+hold the truth about 88, 90 and 93 times in 100 (2,000 simulated worlds of five items a group, normal). With fewer than two
 groups there is nothing to draw, and the interval is (nan, nan), not a point.
 """
 
