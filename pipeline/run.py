@@ -7,6 +7,7 @@ and report.txt, wandb/.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections import Counter
@@ -187,7 +188,8 @@ def measure(
             if order == "forward":
                 found |= _unknown(config, prepared, checkpoint.model, head, judged, place)
                 groups = [r.group or r.path for r in dataset.rows]
-                found["interval"] = judged.heads[head].interval(judged.evidence[head], groups)
+                low, high = judged.heads[head].interval(judged.evidence[head], groups)
+                found |= {} if math.isnan(low) else {"interval": [low, high]}
             rows.append({"model": name, "order": order, "head": head, **paired, **found})
     return rows
 

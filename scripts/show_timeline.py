@@ -48,8 +48,13 @@ def timeline(data: Path, seeds: int) -> Answer:
     common = [f"data.path={work}/puppets/long.jsonl", f"data.features={work}/features", "evaluation.orders=false"]
     proof.unreel("extract", proof.REPOSITORY / "configs/puppets/timeline.yaml", *common[:2])
     jobs = [
-        [*common, *changes, f"training.seed={seed}", f"run={work}/{name.replace(', ', '_').replace(' ', '_')}_{seed}"]
-        + [f"evaluation.baselines={'true' if (seed, changes) == (0, []) else 'false'}"]
+        [
+            *common,
+            *changes,
+            f"training.seed={seed}",
+            f"run={work}/{_slug(name)}_{seed}",
+            f"evaluation.baselines={'true' if (seed, changes) == (0, []) else 'false'}",
+        ]
         for name, changes in MODELS.items()
         for seed in range(seeds)
     ]
@@ -78,9 +83,9 @@ def timeline_real(data: Path, seeds: int) -> Answer:
     proof.prepare_dataset("yoga6", "--folder", data / "yoga6", "--joined", work / "joined")
     common = [f"data.path={work}/joined/joined.jsonl", f"data.features={work}/features", "evaluation.orders=false"]
     proof.unreel("extract", proof.REPOSITORY / "configs/yoga6/timeline.yaml", *common[:2])
+    common += ["evaluation.baselines=false"]
     jobs = [
-        [*common, *changes, f"data.fold={fold}", f"training.seed={seed}", "evaluation.baselines=false"]
-        + [f"run={work}/{name.replace(', ', '_').replace(' ', '_')}_{seed}_{fold}"]
+        [*common, *changes, f"data.fold={fold}", f"training.seed={seed}", f"run={work}/{_slug(name)}_{seed}_{fold}"]
         for name, changes in MODELS.items()
         for seed in range(seeds)
         for fold in range(4)
@@ -109,8 +114,10 @@ def per_look_baseline(work: Path, common: Sequence[str]) -> dict[str, list[dict[
         "encoder.project=0",
         "heads.timeline.crf=false",
     ]
-    jobs = [
-        [*common, *blind, f"data.fold={fold}", "evaluation.baselines=false", f"run={work}/mean_{fold}"]
-        for fold in range(4)
-    ]
+    jobs = [[*common, *blind, f"data.fold={fold}", f"run={work}/mean_{fold}"] for fold in range(4)]
     return {"mean-pool linear, no CRF": [proof.pick(r) for r in proof.train_all("yoga6/timeline.yaml", jobs)]}
+
+
+def _slug(name: str) -> str:
+    """A name as a folder's."""
+    return name.replace(", ", "_").replace(" ", "_")

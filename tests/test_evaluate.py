@@ -94,7 +94,7 @@ def test_the_score_is_the_mean_over_heads_of_what_they_are_watched_by(tmp_path: 
     right, half = torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([[2.0, 1.0], [2.0, 1.0]])
     nothing = torch.zeros(0)
     evidence = {
-        name: [Evidence(row, label, nothing) for label, row in enumerate(logits)]
+        name: [Evidence(row, label, nothing, row[None], 0) for label, row in enumerate(logits)]
         for name, logits in (("a", right), ("b", half))
     }
     judged = Judged(0.0, evidence, {"a": head, "b": head})

@@ -7,6 +7,7 @@ came about.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,11 +106,23 @@ def write_report(report: dict[str, Any], folder: Path) -> Path:
         text = table(report) + "\n"
         if "confusion" in first:
             text += "\n" + confusion_table(report["classes"][first["head"]], first["confusion"]) + "\n"
-    for name, content in (("report.json", json.dumps(report, indent=2, ensure_ascii=False)), ("report.txt", text)):
+    for name, content in (
+        ("report.json", json.dumps(_legal(report), indent=2, ensure_ascii=False)),
+        ("report.txt", text),
+    ):
         partial = folder / f".{name}.{os.getpid()}"
         partial.write_text(content, encoding="utf-8")
         os.replace(partial, folder / name)
     return folder / "report.json"
+
+
+def _legal(value: Any) -> Any:
+    """The same where what is no number is null, as JSON has no word for it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _legal(inner) for key, inner in value.items()}
+    return [_legal(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _name(row: dict[str, Any], heads: Sequence[str]) -> str:
