@@ -341,7 +341,10 @@ def test_nothing_strays_from_the_device_of_the_weights():
     [
         ({"num_labels": 0}, "asked for 0 labels. It needs at least 1"),
         ({"num_labels": 3, "minimum_steps": 0}, "minimum_steps is 0. A segment lasts at least 1 step"),
-        ({"num_labels": 3, "allowed": torch.ones(2, 3)}, r"allowed has the shape \(2, 3\). With 3 labels it must be \(3, 3\)"),
+        (
+            {"num_labels": 3, "allowed": torch.ones(2, 3)},
+            r"allowed has the shape \(2, 3\). With 3 labels it must be \(3, 3\)",
+        ),
         ({"num_labels": 3, "allowed_end": torch.zeros(3)}, "allowed_end allows nothing. At least one entry"),
     ],
 )

@@ -111,7 +111,7 @@ class Crf(nn.Module):
         return emissions.map(lambda d: d.to(dtype)).zeroed()
 
     def _scores(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Transitions (C, C), start (C,), end (C,), with what is forbidden far below all else."""
+        """The transitions (C, C), start (C,) and end (C,), with what is forbidden far below all else."""
         named = (
             (self.transitions, self.allowed),
             (self.start_transitions, self.allowed_start),
