@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from brute_crf import Brute, ragged_cases, randomised
@@ -101,7 +102,7 @@ def timed(batch: int, num_steps: int, num_labels: int) -> tuple[tuple[float, flo
     )
 
 
-def _pair(batch: int, num_steps: int, num_labels: int, dtype: torch.dtype) -> tuple[Crf, CRF, Padded, Tensor]:
+def _pair(batch: int, num_steps: int, num_labels: int, dtype: torch.dtype) -> tuple[Crf, Any, Padded, Tensor]:
     """The two fields with the same random weights, ragged emissions with zeros in the padding, and labels."""
     torch.manual_seed(batch * num_steps + num_labels)
     ours, theirs = Crf(num_labels).to(dtype), CRF(num_labels, batch_first=True).to(dtype)
@@ -116,7 +117,8 @@ def _pair(batch: int, num_steps: int, num_labels: int, dtype: torch.dtype) -> tu
 def _medians(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:
     """Median milliseconds of both, in turn, after a warm-up; at least 9 turns, and 3 seconds of them."""
     taken: tuple[list[float], list[float]] = ([], [])
-    ours(), theirs()
+    ours()
+    theirs()
     began = time.perf_counter()
     while len(taken[0]) < 9 or (time.perf_counter() - began < 3 and len(taken[0]) < 200):
         for run, times in zip((ours, theirs), taken, strict=True):

@@ -372,8 +372,8 @@ def followed(decoder: FixedLag, x: Padded, cuts: list[int]) -> tuple[list[Tensor
 
 
 def by_hand(crf: Crf, data: Tensor, lag: int) -> list[int]:
-    """The rule of fixed lag for one row, with lists: the survivors of every (label, age), pruned by what was committed."""
-    transitions, start, _ = (s.detach() for s in scores_of(crf))
+    """The rule of fixed lag for one row, with lists: the survivors of every (label, age), then what may be committed."""
+    transitions, start, _ = (s.detach() for s in crf._scores(torch.float64))
     oldest, committed, alive = crf.minimum_steps, [], {}
     for t, e in enumerate(data):
         new = {}
@@ -388,17 +388,26 @@ def by_hand(crf: Crf, data: Tensor, lag: int) -> list[int]:
                     new[key] = (value, [*path, to])
         alive = new if t else {(k, 1): (start[k] + e[k], [k]) for k in range(crf.num_labels)}
         if t >= lag:
-            label = max(alive.values(), key=lambda v: v[0])[1][t - lag]
-            committed.append(label)
-            alive = {k: v for k, v in alive.items() if v[1][t - lag] == label}
+            ways = [
+                (score, path[t - lag]) for score, path in alive.values() if may_follow(crf, committed, path[t - lag])
+            ]
+            committed.append(max(ways)[1] if ways else committed[-1])
     return committed
+
+
+def may_follow(crf: Crf, committed: list[int], label: int) -> bool:
+    if not committed:
+        return True
+    if crf.allowed is not None and not crf.allowed[committed[-1], label]:
+        return False
+    return label == committed[-1] or runs(committed)[-1] >= crf.minimum_steps
 
 
 @pytest.mark.parametrize("minimum", [1, 2, 3])
 @pytest.mark.parametrize("lag", [0, 1, 2, 5, 40])
 @pytest.mark.parametrize("seed", range(3))
 def test_committed_labels_are_those_of_the_rule_and_windows_change_nothing(minimum, lag, seed):
-    crf = make(3, minimum_steps=minimum)
+    crf = make(3, minimum_steps=minimum, allowed=torch.ones(3, 3).tril(1).bool() if seed == 2 else None)
     x = emissions(3, (37, 12, 0, 1, 30), seed=seed)
     decoder = FixedLag(crf, lag)
     whole, end = followed(decoder, x, [])
@@ -455,6 +464,17 @@ def test_everything_committed_is_one_path_that_obeys_the_rules(lag, minimum):
         for first, rest in zip(committed, FixedLag(crf, lag).finish(memory).unpad(), strict=True):
             path = torch.cat([first, rest]).tolist()
             assert is_legal(path, allowed) and min(runs(path)[:-1], default=minimum) >= minimum
+
+
+def test_without_rules_a_committed_label_is_that_of_the_best_prefix():
+    crf = make(3)
+    no_end = make(3)
+    torch.nn.init.zeros_(no_end.end_transitions)
+    for lag in (0, 2):
+        for data in emissions(3, (9, 6)).unpad():
+            committed, _ = followed(FixedLag(crf, lag), stack([data]), [])
+            prefixes = [Brute(data[: t + 1], *scores_of(no_end)).best() for t in range(lag, len(data))]
+            assert committed[0].tolist() == [p[len(p) - 1 - lag] for p in prefixes]
 
 
 def test_hours_need_no_more_memory_than_a_moment_and_stay_in_range():
