@@ -36,6 +36,10 @@ class Crf(nn.Module):
     Raises ValueError: a number below 1, a mask of another shape, no label to start or to end with.
     """
 
+    allowed: Tensor | None
+    allowed_start: Tensor | None
+    allowed_end: Tensor | None
+
     def __init__(
         self,
         num_labels: int,
