@@ -36,6 +36,10 @@ class Crf(nn.Module):
     Raises ValueError: a number below 1, a mask of another shape, no label to start or to end with.
     """
 
+    allowed: Tensor | None
+    allowed_start: Tensor | None
+    allowed_end: Tensor | None
+
     def __init__(
         self,
         num_labels: int,
@@ -111,7 +115,7 @@ class Crf(nn.Module):
         return emissions.map(lambda d: d.to(dtype)).zeroed()
 
     def _scores(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Transitions (C, C), start (C,), end (C,), with what is forbidden far below all else."""
+        """The transitions (C, C), start (C,) and end (C,), with what is forbidden far below all else."""
         named = (
             (self.transitions, self.allowed),
             (self.start_transitions, self.allowed_start),

@@ -24,22 +24,27 @@ from pipeline.padded import Padded
 
 class Memory(NamedTuple):
     """scores: (B, A, C), the lattice now (A = minimum_steps). paths: (B, lag + 1, A, C) int64, the labels of the last
-    steps (the present one last) on the best path into each state. seen: (B,) int64 on the CPU, steps so far.
+    steps (the present one last) on the best path into each state. run: (B, 2) int64, the last committed label and for how
+    many steps it has stood, counted up to the minimum; 0 steps before the first. seen: (B,) int64 on the CPU, steps so far.
     Batch first, so that rows can be picked, reset and joined.
     """
 
     scores: Tensor
     paths: Tensor
+    run: Tensor
     seen: Tensor
 
 
 class FixedLag:
     """When step t was seen, the label of step t - lag is committed: that of the best path now. It is never revised.
 
-    Paths that disagree with a committed label are dropped, so that all committed labels together are one path: it obeys
-    the constraints and the minimum duration as `Crf.decode` does, but for the last segment of a stream, which can be
-    short where the committed labels leave no other way. With a lag of the whole length the labels equal Viterbi's. How a
-    sequence is cut into windows changes nothing, to the last bit. The memory does not grow.
+    Under constraints or a minimum duration it is the best path among those whose label may follow what was committed; if
+    there is none, the committed label stays. So the committed labels obey the rules for neighbours and the minimum, but
+    for the last segment of a stream, which can be short. No evidence is dropped for that: dropping the paths that
+    disagree with a committed label would be simpler, and was measured to hold on to wrong labels for long.
+
+    With a lag of the whole length the labels equal Viterbi's. How a sequence is cut into windows changes nothing, to the
+    last bit. The memory does not grow.
 
     Args:
         crf: the field. lag: in steps, at least 0. Raises ValueError below 0.
@@ -57,7 +62,8 @@ class FixedLag:
         dtype = self.crf.precision(weights.dtype)
         scores = torch.zeros(shape, dtype=dtype, device=weights.device)
         paths = torch.zeros((batch, self.lag + 1, *shape[1:]), dtype=torch.int64, device=weights.device)
-        return Memory(scores, paths, torch.zeros(batch, dtype=torch.int64))
+        run = torch.zeros((batch, 2), dtype=torch.int64, device=weights.device)
+        return Memory(scores, paths, run, torch.zeros(batch, dtype=torch.int64))
 
     @torch.no_grad()
     def observe(self, memory: Memory, emissions: Padded) -> tuple[Memory, Padded]:
@@ -65,34 +71,46 @@ class FixedLag:
         final, (B, at most T) int64: of row b the steps from max(0, seen - lag) before to max(0, seen - lag) now.
         """
         lattice = self.crf.lattice(memory.scores.dtype)
-        scores, paths, seen = memory
-        lengths = emissions.lengths
-        data = emissions.zeroed().data.to(scores.dtype)
+        lengths, before = emissions.lengths, memory.seen
+        data = emissions.zeroed().data.to(memory.scores.dtype)
         raw = torch.zeros(data.shape[:2], dtype=torch.int64, device=data.device)
         for t, e in enumerate(data.unsqueeze(2).unbind(1)):
             is_on = lengths > t
             if not is_on.any():
                 break
-            new_scores, new_paths, raw[:, t] = self._step(lattice, Memory(scores, paths, seen), e)
-            scores = _where(is_on, new_scores, scores)
-            paths = _where(is_on, new_paths, paths)
-            seen = seen + is_on
-        done = (seen - self.lag).clamp(min=0) - (memory.seen - self.lag).clamp(min=0)
-        first = (self.lag - memory.seen).clamp(min=0)
-        return Memory(scores, paths, seen), _cut(raw, first, done)
+            new, raw[:, t] = self._step(lattice, memory, e)
+            memory = Memory(*(_where(is_on, n, m) for n, m in zip(new, memory, strict=True)))
+        done = (memory.seen - self.lag).clamp(min=0) - (before - self.lag).clamp(min=0)
+        return memory, _cut(raw, (self.lag - before).clamp(min=0), done)
 
     def pending(self, memory: Memory) -> Padded:
-        """The labels of the steps that are seen but not final, as they look now: (B, lag) int64."""
+        """The labels of the steps that are seen but not final, on the best path now: (B, lag) int64."""
         return self._rest(memory, memory.scores)
 
     @torch.no_grad()
     def finish(self, memory: Memory) -> Padded:
-        """The labels of these steps when nothing comes any more: (B, lag) int64."""
-        return self._rest(memory, self.crf.lattice(memory.scores.dtype).ended(memory.scores, memory.seen))
+        """The labels of these steps when nothing comes any more, under the same rules: (B, lag) int64."""
+        scores = self.crf.lattice(memory.scores.dtype).ended(memory.scores, memory.seen)
+        plain, run, chosen = self._rest(memory, scores), memory.run, []
+        if not self._is_ruled:
+            return plain
+        for t in range(1, self.lag + 1):
+            label, new_run = self._commit(scores, memory.paths[:, t], run)
+            run = _where(memory.seen > self.lag - t, new_run, run)
+            chosen.append(label)
+        if not chosen:
+            return plain
+        ruled = _cut(torch.stack(chosen, dim=1), self.lag - plain.lengths, plain.lengths)
+        return Padded(_where(memory.seen > self.lag, ruled.data, plain.data), plain.lengths)
 
-    def _step(self, lattice: Lattice, memory: Memory, emissions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """emissions: (B, 1, C). The new scores and paths, and (B,) the label of step t - lag."""
-        scores, paths, seen = memory
+    @property
+    def _is_ruled(self) -> bool:
+        """Whether what was committed limits what may follow."""
+        return self.crf.minimum_steps > 1 or self.crf.allowed is not None
+
+    def _step(self, lattice: Lattice, memory: Memory, emissions: Tensor) -> tuple[Memory, Tensor]:
+        """emissions: (B, 1, C). The new memory, and (B,) the label of step t - lag."""
+        scores, paths, run, seen = memory
         is_first = seen == 0
         new = lattice.step(scores, emissions)
         if is_first.any():
@@ -104,10 +122,27 @@ class FixedLag:
         older = paths[:, 1:].flatten(2).gather(2, came_from).reshape(paths[:, 1:].shape)
         own = torch.arange(new.shape[2], device=new.device).expand(new.shape)
         paths = torch.cat([older, own[:, None]], dim=1)
-        best = new.flatten(1).argmax(dim=1)
-        label = paths[:, 0].flatten(1).gather(1, best[:, None])[:, 0]
-        is_out = (seen >= self.lag).to(new.device)[:, None, None] & (paths[:, 0] != label[:, None, None])
-        return new.masked_fill(is_out, -torch.inf), paths, label
+        label, new_run = self._commit(new, paths[:, 0], run)
+        return Memory(new, paths, _where(seen >= self.lag, new_run, run), seen + 1), label
+
+    def _commit(self, scores: Tensor, labels: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
+        """labels: (B, A, C), what the path into each state says about the step. Returns (B,) the one to commit, and the
+        run with it.
+        """
+        flat, labels, (last, steps) = scores.flatten(1), labels.flatten(1), run.unbind(1)
+        minimum = self.crf.minimum_steps
+        if self._is_ruled:
+            is_same = torch.arange(self.crf.num_labels, device=run.device) == last[:, None]
+            may = is_same | (steps >= minimum)[:, None]
+            if self.crf.allowed is not None:
+                may = may & self.crf.allowed[last]
+            may = (may | (steps == 0)[:, None]).gather(1, labels)
+            flat = flat.masked_fill(~may, -torch.inf)
+        peak = flat.max(dim=1)
+        label = labels.gather(1, peak.indices[:, None])[:, 0]
+        label = torch.where(peak.values.isneginf(), last, label)
+        steps = torch.where((label == last) & (steps > 0), (steps + 1).clamp(max=minimum), 1)
+        return label, torch.stack([label, steps], dim=1)
 
     def _rest(self, memory: Memory, scores: Tensor) -> Padded:
         best = scores.flatten(1).argmax(dim=1)
@@ -121,6 +156,8 @@ def _where(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """rows: (B,) bool on the CPU."""
     if rows.all():
         return yes
+    if not rows.any():
+        return no
     return torch.where(rows.to(yes.device).reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 

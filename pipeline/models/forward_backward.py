@@ -41,7 +41,7 @@ class LogPartition(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The posteriors, each row times what comes from above (elementwise, so that autocast has no say)."""
         labels, pairs, ended = ctx.saved_tensors
         row = gradients[0][:, None]

@@ -1,0 +1,495 @@
+"""The linear-chain CRF: equal to brute force and to pytorch-crf, and what must not matter does not."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torchcrf import CRF
+
+from pipeline.models.crf import Crf
+from pipeline.models.fixed_lag import FixedLag, Memory
+from pipeline.models.forward_backward import _logarithmic, _scaled, forward_backward
+from pipeline.padded import Padded, stack
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from brute_crf import Brute, is_legal, ragged_cases, randomised, runs
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+LENGTHS = (6, 3, 0, 1, 5)
+
+
+def make(num_labels: int, scale: float = 1.0, **settings) -> Crf:
+    torch.manual_seed(3)
+    crf = Crf(num_labels, **settings).double()
+    randomised(crf, scale)
+    return crf
+
+
+def emissions(num_labels: int = 4, lengths=LENGTHS, filler: float = float("nan"), scale: float = 2.0, seed=1) -> Padded:
+    torch.manual_seed(seed)
+    x = stack([scale * torch.randn(n, num_labels, dtype=torch.float64) for n in lengths])
+    return Padded(torch.where(x.mask[:, :, None], x.data, filler), x.lengths)
+
+
+def random_labels(x: Padded) -> Tensor:
+    return torch.where(x.mask, torch.randint(0, x.data.shape[2], x.data.shape[:2]), -100)
+
+
+def scores_of(crf: Crf) -> tuple[Tensor, Tensor, Tensor]:
+    return crf.transitions, crf.start_transitions, crf.end_transitions
+
+
+def test_all_ragged_cases_up_to_5_steps_and_4_labels_equal_brute_force():
+    for seed, num_labels, x in ragged_cases(5, 4, seeds=3):
+        crf = Crf(num_labels).double()
+        randomised(crf, 1 + seed)
+        labels = random_labels(x)
+        found, posterior, best = crf.log_likelihood(x, labels), crf.marginals(x), crf.decode(x)
+        gradients = torch.autograd.grad(found.sum(), list(crf.parameters()))
+        wanted = []
+        for row, data in enumerate(x.unpad()):
+            n = len(data)
+            brute = Brute(data, *scores_of(crf))
+            wanted.append(brute.log_likelihood(labels[row, :n].tolist()))
+            torch.testing.assert_close(found[row], wanted[-1], **CLOSE)
+            torch.testing.assert_close(posterior[row, :n], brute.marginals().detach(), **CLOSE)
+            assert (posterior[row, n:] == 0).all() and (best.data[row, n:] == 0).all()
+            assert tuple(best.unpad()[row].tolist()) == brute.best()
+        by_hand = torch.autograd.grad(torch.stack(wanted).sum(), list(crf.parameters()))
+        torch.testing.assert_close(gradients, by_hand, **CLOSE)
+
+
+@pytest.mark.parametrize(("num_steps", "num_labels"), [(1, 1), (1, 5), (40, 3), (17, 20)])
+def test_equals_pytorch_crf_in_float64_by_the_same_state_dict(num_steps, num_labels):
+    crf, oracle = make(num_labels), CRF(num_labels, batch_first=True).double()
+    oracle.load_state_dict(crf.state_dict())
+    x = emissions(num_labels, (num_steps, max(1, num_steps // 2), 1, num_steps), filler=0.0)
+    labels = torch.where(x.mask, random_labels(x), 0)
+    ours, theirs = x.data.clone().requires_grad_(), x.data.clone().requires_grad_()
+    found = crf.log_likelihood(Padded(ours, x.lengths), labels)
+    wanted = oracle(theirs, labels, x.mask, reduction="none")
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    weights = torch.rand(len(found), dtype=torch.float64)
+    (found * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, **CLOSE)
+    for name, parameter in oracle.named_parameters():
+        wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad  # not asked at T = 1
+        torch.testing.assert_close(crf.get_parameter(name).grad, wanted, **CLOSE)
+    assert [r.tolist() for r in crf.decode(x).unpad()] == oracle.decode(x.data, x.mask)
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    crf, x = make(3), emissions(3, (4, 2, 0, 1), filler=0.0)
+    labels = random_labels(x)
+
+    def likelihood(data: Tensor, *parameters: Tensor) -> Tensor:
+        names = [n for n, _ in crf.named_parameters()]
+        settings = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(Likelihood(crf), {f"crf.{n}": p for n, p in settings.items()}, (data,))
+
+    class Likelihood(torch.nn.Module):
+        def __init__(self, crf: Crf) -> None:
+            super().__init__()
+            self.crf = crf
+
+        def forward(self, data: Tensor) -> Tensor:
+            return self.crf.log_likelihood(Padded(data, x.lengths), labels)
+
+    inputs = [x.data.clone().requires_grad_(), *(p.detach().clone().requires_grad_() for p in crf.parameters())]
+    assert torch.autograd.gradcheck(likelihood, inputs)
+
+
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("minimum", [1, 2])
+def test_garbage_in_the_padding_changes_neither_values_nor_gradients(garbage, minimum):
+    crf, clean, found = make(4, minimum_steps=minimum), emissions(filler=0.0), []
+    torch.manual_seed(5)
+    labels = random_labels(clean)
+    for filler in (0.0, garbage):
+        data = torch.where(clean.mask[:, :, None], clean.data, filler).requires_grad_()
+        x = Padded(data, clean.lengths)
+        crf.zero_grad()
+        value = crf.log_likelihood(x, labels)
+        value.sum().backward()
+        memory, committed = FixedLag(crf, 2).observe(FixedLag(crf, 2).begin(len(LENGTHS)), x)
+        found.append(
+            [value.detach(), data.grad, *(p.grad for p in crf.parameters()), crf.marginals(x), crf.decode(x).data,
+             *memory, committed.data]
+        )  # fmt: skip
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    assert (found[1][1][~clean.mask] == 0).all() and found[1][1].abs().sum() > 0
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    crf, x = make(4), emissions()
+    labels = random_labels(x)
+    together, posterior, best = crf.log_likelihood(x, labels), crf.marginals(x), crf.decode(x).unpad()
+    for row, data in enumerate(x.unpad()):
+        alone = stack([data])
+        mine = labels[row : row + 1, : alone.data.shape[1]]
+        torch.testing.assert_close(crf.log_likelihood(alone, mine)[0], together[row], **CLOSE)
+        torch.testing.assert_close(crf.marginals(alone)[0, : len(data)], posterior[row, : len(data)], **CLOSE)
+        assert torch.equal(crf.decode(alone).unpad()[0], best[row])
+
+
+def test_length_0_and_no_steps_at_all():
+    crf = make(4)
+    for steps in (0, 3):
+        x = Padded(torch.full((2, steps, 4), float("nan"), requires_grad=True), torch.zeros(2, dtype=torch.int64))
+        value = crf.log_likelihood(x, torch.full((2, steps), -100))
+        value.sum().backward()
+        assert (value == 0).all() and (x.data.grad == 0).all()
+        assert (crf.marginals(x) == 0).all() and crf.marginals(x).shape == (2, steps, 4)
+        assert crf.decode(x).data.shape == (2, steps) and crf.decode(x).data.dtype == torch.int64
+        decoder = FixedLag(crf, 2)
+        memory, committed = decoder.observe(decoder.begin(2), x)
+        assert committed.lengths.tolist() == decoder.finish(memory).lengths.tolist() == [0, 0]
+
+
+CONTRADICTIONS = {
+    "evidence against the only way": {"allowed": torch.eye(3, dtype=torch.bool)},
+    "evidence against the end": {"allowed_end": torch.tensor([False, False, True])},
+    "left to right": {
+        "allowed": torch.ones(3, 3).triu().bool(),
+        "allowed_start": torch.tensor([True, False, False]),
+        "allowed_end": torch.tensor([False, False, True]),
+    },
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_evidence_against_constraints_does_not_underflow(name, dtype):
+    """Scores far beyond exp's range: the scaled recursions cannot do this, and the answer must be right all the same."""
+    rules = CONTRADICTIONS[name]
+    crf = make(3, **rules).to(dtype)
+    x = emissions(3, (5, 4, 3, 0), scale=400.0 if dtype == torch.float32 else 3000.0).map(lambda d: d.to(dtype))
+    posterior, best = crf.marginals(x), crf.decode(x)
+    labels = best.data
+    data = x.data.clone().requires_grad_()
+    value = crf.log_likelihood(Padded(data, x.lengths), labels)
+    value.sum().backward()
+    transitions = torch.stack([scores_of(crf)[0].double()])[0]
+    for row, values in enumerate(x.unpad()):
+        n = len(values)
+        brute = Brute(values.double(), transitions, *(s.double() for s in scores_of(crf)[1:]), **rules)
+        close = {"rtol": 1e-5, "atol": 2e-3} if dtype == torch.float32 else CLOSE
+        wanted = brute.log_likelihood(labels[row, :n].tolist())
+        torch.testing.assert_close(value[row].double(), wanted, **close)
+        torch.testing.assert_close(posterior[row, :n].double(), brute.marginals().detach(), **close)
+        assert tuple(labels[row, :n].tolist()) == brute.best()
+    assert data.grad is not None and data.grad.isfinite().all()
+
+
+def test_the_scaled_and_the_logarithmic_recursions_agree_and_the_bound_tells_when_not():
+    crf, x = make(4), emissions(filler=0.0)
+    scores = [s.detach() for s in scores_of(crf)]
+    quick, is_safe = _scaled(x, *scores)
+    assert is_safe.all()
+    for ours, theirs in zip(quick, _logarithmic(x, *scores), strict=True):
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+    far = x.data.clone()
+    far[0, :3] = torch.tensor([5000.0, 0.0, 0.0, 0.0])
+    apart = [torch.full((4, 4), -5000.0, dtype=torch.float64).fill_diagonal_(0.0), *scores[1:]]
+    far[0, 3:] = torch.tensor([0.0, 5000.0, 0.0, 0.0])
+    hard = Padded(far, x.lengths)
+    _, is_safe = _scaled(hard, *apart)
+    assert not is_safe[0]
+    for ours, theirs in zip(forward_backward(hard, *apart), _logarithmic(hard, *apart), strict=True):
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+RULES = {
+    "transitions": {"allowed": torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 0]]).bool()},
+    "start": {"allowed_start": torch.tensor([False, True, False])},
+    "end": {"allowed_end": torch.tensor([True, False, True])},
+    "all": {
+        "allowed": torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).bool(),
+        "allowed_start": torch.tensor([True, True, False]),
+        "allowed_end": torch.tensor([True, False, True]),
+    },
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("seed", range(5))
+def test_constraints_equal_brute_force_over_the_legal_paths(rule, seed):
+    crf, x = make(3, **RULES[rule]), emissions(3, (6, 2, 4, 0, 5), seed=seed)
+    best, posterior = crf.decode(x), crf.marginals(x)
+    labels = best.data
+    value = crf.log_likelihood(x, labels)
+    wanted = []
+    for row, data in enumerate(x.unpad()):
+        brute = Brute(data, *scores_of(crf), **RULES[rule])
+        wanted.append(brute.log_likelihood(brute.best()))
+        assert tuple(best.unpad()[row].tolist()) == brute.best()
+        torch.testing.assert_close(posterior[row, : len(data)], brute.marginals().detach(), **CLOSE)
+    torch.testing.assert_close(value, torch.stack(wanted), **CLOSE)
+    torch.testing.assert_close(
+        torch.autograd.grad(value.sum(), list(crf.parameters())),
+        torch.autograd.grad(torch.stack(wanted).sum(), list(crf.parameters())),
+        **CLOSE,
+    )
+
+
+def test_where_no_path_is_legal_the_answer_has_the_fewest_breaches_and_all_is_finite():
+    only_change = ~torch.eye(3, dtype=torch.bool)
+    crf = make(3, allowed=only_change, minimum_steps=3)  # a segment must last and may not
+    x = emissions(3, (6, 2))
+    assert [len(set(r.tolist())) <= 2 for r in crf.decode(x).unpad()] == [True, True]
+    narrow = make(3, allowed_start=torch.tensor([1, 0, 0]).bool(), allowed_end=torch.tensor([0, 0, 1]).bool())
+    assert narrow.decode(emissions(3, (1,))).data[0, 0] in (0, 2)
+    data = emissions(3, (1, 4)).data.nan_to_num().requires_grad_()
+    value = narrow.log_likelihood(Padded(data, torch.tensor([1, 4])), torch.ones(2, 4, dtype=torch.int64))
+    value.sum().backward()
+    assert data.grad is not None and (value < -1e5).all()
+    assert all(g.isfinite().all() for g in (value, data.grad, narrow.marginals(emissions(3, (1, 4)))))
+
+
+@pytest.mark.parametrize("minimum", [2, 3, 4, 9])
+@pytest.mark.parametrize("num_labels", [1, 2, 3])
+def test_the_minimum_duration_equals_brute_force_over_the_paths_that_obey_it(minimum, num_labels):
+    for seed in range(4):
+        crf = make(num_labels, minimum_steps=minimum)
+        x = emissions(num_labels, (7, 0, 3, 1, 6, 2, 4), seed=seed)
+        for data, found in zip(x.unpad(), crf.decode(x).unpad(), strict=True):
+            assert tuple(found.tolist()) == Brute(data, *scores_of(crf), minimum_steps=minimum).best()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_minimum_duration_and_constraints_together_equal_brute_force(seed):
+    rules = {
+        "allowed": torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).bool(),
+        "allowed_start": torch.tensor([True, True, False]),
+        "minimum_steps": 2,
+    }
+    crf, x = make(3, **rules), emissions(3, (7, 5, 2, 1), seed=seed)
+    for data, found in zip(x.unpad(), crf.decode(x).unpad(), strict=True):
+        assert tuple(found.tolist()) == Brute(data, *scores_of(crf), **rules).best()
+
+
+def test_the_minimum_duration_is_no_part_of_likelihood_and_marginals():
+    plain, minimum, x = make(4), make(4, minimum_steps=3), emissions()
+    labels = random_labels(x)
+    assert torch.equal(plain.log_likelihood(x, labels), minimum.log_likelihood(x, labels))
+    assert torch.equal(plain.marginals(x), minimum.marginals(x))
+
+
+def test_a_new_field_is_a_softmax_a_step():
+    crf, x = Crf(4).double(), emissions()
+    torch.testing.assert_close(crf.marginals(x)[x.mask], x.data.softmax(2)[x.mask], **CLOSE)
+    assert torch.equal(crf.decode(x).data[x.mask], x.data.argmax(2)[x.mask])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_marginals_are_the_gradient_of_log_z_whoever_asks(mode):
+    crf, x = make(4), emissions(filler=0.0)
+    data = x.data.clone().requires_grad_()
+    labels = torch.zeros(x.data.shape[:2], dtype=torch.int64)
+    crf.log_likelihood(Padded(data, x.lengths), labels).sum().backward()
+    one_hot = torch.nn.functional.one_hot(labels, 4) * x.mask[:, :, None]
+    with mode():
+        found = crf.marginals(x)
+        torch.testing.assert_close(found, one_hot - data.grad, **CLOSE)
+        assert not found.requires_grad
+        assert crf.log_likelihood(x, labels).isfinite().all() and crf.decode(x).data.shape == (5, 6)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_and_autocast_give_float32(half):
+    crf = Crf(4)
+    randomised(crf)
+    x = emissions(filler=0.0).map(lambda d: d.to(half))
+    labels = random_labels(x)
+    exact = x.map(lambda d: d.float())
+    for under in (True, False):
+        data = x.data.clone().requires_grad_()
+        with torch.autocast("cpu", half, enabled=under):
+            value = crf.log_likelihood(Padded(data, x.lengths), labels)
+            value.sum().backward()
+            posterior, best = crf.marginals(x), crf.decode(x)
+        assert value.dtype == posterior.dtype == crf.transitions.grad.dtype == torch.float32
+        assert torch.equal(value, crf.log_likelihood(exact, labels))
+        assert torch.equal(posterior, crf.marginals(exact)) and torch.equal(best.data, crf.decode(exact).data)
+        assert FixedLag(crf, 1).begin(2).scores.dtype == torch.float32
+    assert crf.log_likelihood(emissions(filler=0.0), labels).dtype == torch.float64
+
+
+def test_nothing_strays_from_the_device_of_the_weights():
+    """On the meta device a tensor that was made elsewhere stops the operation."""
+    for minimum in (1, 3):
+        crf = Crf(3, minimum_steps=minimum, **RULES["all"]).to("meta")
+        x = Padded(torch.empty(3, 5, 3, device="meta", requires_grad=True), torch.tensor([5, 0, 2]))
+        value = crf.log_likelihood(x, torch.empty(3, 5, dtype=torch.int64, device="meta"))
+        value.sum().backward()
+        decoder = FixedLag(crf, 2)
+        memory, committed = decoder.observe(decoder.begin(3), x)
+        made = (value, x.data.grad, *(p.grad for p in crf.parameters()), crf.marginals(x), crf.decode(x).data)
+        late = (memory.scores, memory.paths, committed.data, decoder.pending(memory).data, decoder.finish(memory).data)
+        assert {t.device.type for t in (*made, *late)} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_labels": 0}, "asked for 0 labels. It needs at least 1"),
+        ({"num_labels": 3, "minimum_steps": 0}, "minimum_steps is 0. A segment lasts at least 1 step"),
+        (
+            {"num_labels": 3, "allowed": torch.ones(2, 3)},
+            r"allowed has the shape \(2, 3\). With 3 labels it must be \(3, 3\)",
+        ),
+        ({"num_labels": 3, "allowed_end": torch.zeros(3)}, "allowed_end allows nothing. At least one entry"),
+    ],
+)
+def test_a_field_that_cannot_be_says_so(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Crf(**settings)
+
+
+def test_a_negative_lag_says_so():
+    with pytest.raises(ValueError, match="The lag is -1 steps. It must be 0"):
+        FixedLag(Crf(2), -1)
+
+
+# --- labels while the sequence goes on
+
+
+def followed(decoder: FixedLag, x: Padded, cuts: list[int]) -> tuple[list[Tensor], Memory]:
+    """The committed labels of each row over windows, and the memory at the end."""
+    memory, found = decoder.begin(len(x.lengths)), [[] for _ in x.lengths]
+    for a, b in itertools.pairwise([0, *cuts, x.data.shape[1]]):
+        memory, labels = decoder.observe(memory, Padded(x.data[:, a:b], (x.lengths - a).clamp(0, b - a)))
+        for row, new in zip(found, labels.unpad(), strict=True):
+            row.append(new)
+    return [torch.cat(row) for row in found], memory
+
+
+def by_hand(crf: Crf, data: Tensor, lag: int) -> list[int]:
+    """The rule of fixed lag for one row, with lists: the survivors of every (label, age), then what may be committed."""
+    transitions, start, _ = (s.detach() for s in crf._scores(torch.float64))
+    oldest, committed, alive = crf.minimum_steps, [], {}
+    for t, e in enumerate(data):
+        new = {}
+        for (label, age), (score, path) in alive.items():
+            for to in range(crf.num_labels):
+                if to != label and age < oldest:
+                    continue
+                # with a minimum of 1 there is one age, and staying is one of the transitions
+                key = (to, min(age + 1, oldest)) if to == label else (to, 1)
+                value = score + transitions[label, to] + e[to]
+                if key not in new or value > new[key][0]:
+                    new[key] = (value, [*path, to])
+        alive = new if t else {(k, 1): (start[k] + e[k], [k]) for k in range(crf.num_labels)}
+        if t >= lag:
+            ways = [
+                (score, path[t - lag]) for score, path in alive.values() if may_follow(crf, committed, path[t - lag])
+            ]
+            committed.append(max(ways)[1] if ways else committed[-1])
+    return committed
+
+
+def may_follow(crf: Crf, committed: list[int], label: int) -> bool:
+    if not committed:
+        return True
+    if crf.allowed is not None and not crf.allowed[committed[-1], label]:
+        return False
+    return label == committed[-1] or runs(committed)[-1] >= crf.minimum_steps
+
+
+@pytest.mark.parametrize("minimum", [1, 2, 3])
+@pytest.mark.parametrize("lag", [0, 1, 2, 5, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_committed_labels_are_those_of_the_rule_and_windows_change_nothing(minimum, lag, seed):
+    crf = make(3, minimum_steps=minimum, allowed=torch.ones(3, 3).tril(1).bool() if seed == 2 else None)
+    x = emissions(3, (37, 12, 0, 1, 30), seed=seed)
+    decoder = FixedLag(crf, lag)
+    whole, end = followed(decoder, x, [])
+    for row, data in enumerate(x.unpad()):
+        assert whole[row].tolist() == by_hand(crf, data, lag)
+    generator = torch.Generator().manual_seed(seed)
+    for count in (3, 36):
+        cuts = sorted(torch.randint(0, 38, (count,), generator=generator).tolist())  # empty windows too
+        parts, memory = followed(decoder, x, cuts)
+        assert all(map(torch.equal, parts, whole)) and all(map(torch.equal, memory, end))
+    rest = decoder.finish(end)
+    assert [len(c) + n for c, n in zip(whole, rest.lengths.tolist(), strict=True)] == x.lengths.tolist()
+
+
+@pytest.mark.parametrize("minimum", [1, 2, 4])
+@pytest.mark.parametrize("lag", [9, 30])
+def test_a_lag_of_the_whole_length_equals_viterbi(minimum, lag):
+    for seed in range(5):
+        crf = make(4, minimum_steps=minimum, allowed=torch.ones(4, 4).tril(1).bool())
+        x = emissions(4, (9, 3, 0, 8, 1), seed=seed)
+        committed, memory = followed(FixedLag(crf, lag), x, [2, 5])
+        assert not any(len(c) for c in committed)
+        assert all(map(torch.equal, FixedLag(crf, lag).finish(memory).unpad(), crf.decode(x).unpad()))
+
+
+def test_ties_are_broken_as_viterbi_breaks_them():
+    crf = Crf(3, minimum_steps=2)
+    x = Padded(torch.zeros(2, 8, 3), torch.tensor([8, 5]))
+    _, memory = followed(FixedLag(crf, 8), x, [])
+    assert all(map(torch.equal, FixedLag(crf, 8).finish(memory).unpad(), crf.decode(x).unpad()))
+
+
+def test_pending_labels_are_the_best_prefix_and_a_row_goes_its_own_pace():
+    crf, decoder = make(3), FixedLag(make(3), 30)
+    x = emissions(3, (5, 2, 4))
+    _, memory = followed(decoder, x, [])
+    no_end = make(3)
+    torch.nn.init.zeros_(no_end.end_transitions)
+    assert all(map(torch.equal, decoder.pending(memory).unpad(), no_end.decode(x).unpad()))
+    picked = Memory(*(m[[2, 0]] for m in memory))
+    more = emissions(3, (3, 0), seed=7)
+    picked, _ = decoder.observe(picked, more)
+    joined = stack([torch.cat([x.unpad()[2], more.unpad()[0]]), x.unpad()[0]])
+    assert all(map(torch.equal, decoder.finish(picked).unpad(), crf.decode(joined).unpad()))
+
+
+@pytest.mark.parametrize("lag", [0, 2, 3, 8])
+@pytest.mark.parametrize("minimum", [2, 4])
+def test_everything_committed_is_one_path_that_obeys_the_rules(lag, minimum):
+    allowed = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).bool()
+    for seed in range(10):
+        crf, x = make(3, minimum_steps=minimum, allowed=allowed), emissions(3, (60, 45), seed=seed)
+        committed, memory = followed(FixedLag(crf, lag), x, [7, 20])
+        for first, rest in zip(committed, FixedLag(crf, lag).finish(memory).unpad(), strict=True):
+            path = torch.cat([first, rest]).tolist()
+            assert is_legal(path, allowed) and min(runs(path)[:-1], default=minimum) >= minimum
+
+
+def test_without_rules_a_committed_label_is_that_of_the_best_prefix():
+    crf = make(3)
+    no_end = make(3)
+    torch.nn.init.zeros_(no_end.end_transitions)
+    for lag in (0, 2):
+        for data in emissions(3, (9, 6)).unpad():
+            committed, _ = followed(FixedLag(crf, lag), stack([data]), [])
+            prefixes = [Brute(data[: t + 1], *scores_of(no_end)).best() for t in range(lag, len(data))]
+            assert committed[0].tolist() == [p[len(p) - 1 - lag] for p in prefixes]
+
+
+def test_hours_need_no_more_memory_than_a_moment_and_stay_in_range():
+    crf = Crf(3, allowed=torch.eye(3, dtype=torch.bool))  # three ways that never meet: their scores drift apart
+    crf, other = crf.float(), make(3).float()
+    for field in (crf, other):
+        decoder = FixedLag(field, 16)
+        memory = decoder.begin(1)
+        sizes = [m.shape for m in memory]
+        torch.manual_seed(0)
+        x = Padded(torch.randn(1, 4000, 3) * 30, torch.tensor([4000]))
+        memory, committed = decoder.observe(memory, x)
+        assert [m.shape for m in memory] == sizes
+        assert memory.scores.amax() <= 30 * 6 * 16 and not memory.scores.isnan().any()
+        exact = field.double().decode(x).data[0]
+        field.float()
+        if field is other:  # what lies 16 steps back is settled by evidence of this strength
+            assert torch.equal(committed.unpad()[0], exact[:-16])
