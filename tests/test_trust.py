@@ -49,7 +49,7 @@ def evidence(
         said = label if float(torch.rand((), generator=random)) < right else (label + 1) % 3
         logits = sharpness * torch.eye(3)[said] + torch.rand(3, generator=random)
         features = 3 * torch.eye(P)[label] + 0.5 * torch.randn(P, generator=random) + shift
-        found.append(Evidence(logits, label, features))
+        found.append(Evidence(logits, label, features, logits[None], 0))
     return found
 
 
