@@ -1,7 +1,7 @@
 """Promise about trust: unknown. Each yoga6 class left out in turn, found unknown on held-out persons; calibration beside it.
 
-The function does the work afresh, prints its tables and returns (figure as text, whether the bar holds). The score was
-looked for on one seed of the same six classes (docs/LOG.md lists all that were tried), so it was confirmed on UCF101.
+The function does the work afresh, prints its tables and returns (figure as text, whether the bar holds). The score (Lee et al.
+2018, with nothing to tune) was picked among many on these six classes, one seed, no validation part: docs/LOG.md lists them.
 """
 
 from __future__ import annotations
