@@ -92,10 +92,9 @@ def test_clips(setting: list[str]) -> Clips:
     rows = prepared.rows("test") + prepared.strangers()
     assert names == set(head.vocabulary.names) and not names & set(prepared.unknown)
     assert not learned & {r.group for r in rows}, "a person stands on both sides"
+    known = {name: number for number, name in enumerate(head.vocabulary.names)}
     dataset = RowDataset(
-        rows,
-        prepared.source,
-        {"action": lambda row, times: torch.tensor(-1 if row.label not in names else head.vocabulary.index(row.label))},
+        rows, prepared.source, {"action": lambda row, times: torch.tensor(known.get(row.label or "", -1))}
     )
     found = judge(model, dataset, batch_size=16, device=place.device, has_loss=False).evidence["action"]
     distances = head.distances(found).tolist()
