@@ -220,7 +220,7 @@ def test_predict_gives_every_input_a_row_in_every_format(tiny_run, mixed, tmp_pa
         cells = list(csv.DictReader(file, strict=True))
     assert len(table) == len(cells) == len(rows)
     for row, typed, texts in zip(rows, table, cells, strict=True):
-        answer = row.get("action", {"label": None, "score": None, "top": None})
+        answer = row.get("action") or dict.fromkeys(("label", "score", "top", "unknown", "distance"))
         flat = {k: row[k] for k in ("path", "status", "seconds", "looks", "warnings", "error")}
         flat |= {f"action_{k}": v for k, v in answer.items()}
         assert typed == flat

@@ -49,7 +49,7 @@ def evidence(
         said = label if float(torch.rand((), generator=random)) < right else (label + 1) % 3
         logits = sharpness * torch.eye(3)[said] + torch.rand(3, generator=random)
         features = 3 * torch.eye(P)[label] + 0.5 * torch.randn(P, generator=random) + shift
-        found.append(Evidence(logits, label, features))
+        found.append(Evidence(logits, label, features, logits[None], 0))
     return found
 
 
@@ -233,7 +233,7 @@ def test_a_run_reports_how_the_unknown_is_told_apart(run):
         row["auroc_unknown"] == row["unknown"]["auroc"] == row["unknown"]["per_class"]["jump"] == 1.0
     )  # an axis of its own
     assert row["unknown"]["refused"] == 1.0 and row["unknown"]["kept"] >= 0.6
-    assert "auroc unknown" in (run / "report.txt").read_text()
+    assert "unknown: AUROC 1.000 over 6 clips of classes never learned" in (run / "report.txt").read_text()
 
 
 def test_a_stored_model_keeps_its_calibration_and_answers_unknown_in_its_rows(run, series, tmp_path):
