@@ -6,6 +6,7 @@ Knows nothing of how any of it is done.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,8 +17,10 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe import Fraction, Positive, Recipe
 from pipeline.section import ConfigError, Section, near, sections_in, type_name, validate
-from pipeline.training.augment import ClipAugment
+from pipeline.training.augment import ClipAugment, SeriesMirror
 from pipeline.training.fit import Plan
+
+Channel = Annotated[int, Field(ge=0)]
 
 
 class DataSection(Section):
@@ -50,18 +53,61 @@ class DataSection(Section):
     ] = "skip"
 
 
-class AugmentSection(Section):
-    """Changes to pixels, the same for every frame of a clip. Only where the CNN learns (encoder.train_blocks > 0)."""
+class MirrorSection(Section):
+    """What a mirror does to the channels of a series, counted from 0; nothing by default."""
 
-    crop: Annotated[float, Field(gt=0, le=1, description="smallest side of a random crop, as a share; 1 is off")] = 0.85
-    flip: Annotated[bool, Field(description="mirror half of the clips; wrong where left and right matter")] = False
+    swap: Annotated[
+        tuple[tuple[Channel, Channel], ...], Field(description="channels that change places, [[left, right], ...]")
+    ] = ()
+    negate: Annotated[
+        tuple[Channel, ...], Field(description="channels that change sign: what counts to the left or to the right")
+    ] = ()
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether a mirror is asked for."""
+        return bool(self.swap or self.negate)
+
+    @model_validator(mode="after")
+    def _twice_is_once_more(self) -> MirrorSection:
+        for what, channels in (("swap", [c for pair in self.swap for c in pair]), ("negate", list(self.negate))):
+            twice = sorted(c for c, count in Counter(channels).items() if count > 1)
+            if twice:
+                raise ValueError(f"{what} names channel {twice[0]} twice; name each channel once")
+        for one, other in self.swap:
+            if (one in self.negate) != (other in self.negate):
+                raise ValueError(
+                    f"channels {one} and {other} change places and one of them alone changes sign, so a mirror's mirror "
+                    "would not be the series again; negate both or neither"
+                )
+        return self
+
+
+class AugmentSection(Section):
+    """Changes to training samples, drawn once a clip or a series: to pixels where the CNN learns (encoder.train_blocks > 0),
+    and to series.
+    """
+
+    crop: Annotated[
+        float, Field(gt=0, le=1, description="pixels: smallest side of a random crop, as a share; 1 is off")
+    ] = 0.85
+    flip: Annotated[bool, Field(description="pixels: mirror half of the clips; wrong where left and right matter")] = (
+        False
+    )
     colour: Annotated[
-        float, Field(ge=0, le=1, description="strength of brightness, contrast and saturation changes")
+        float, Field(ge=0, le=1, description="pixels: strength of brightness, contrast and saturation changes")
     ] = 0.2
+    mirror: Annotated[MirrorSection, Field(description="series: half of them are mirrored")] = MirrorSection()
 
     def build(self) -> ClipAugment:
-        """The clip-consistent augmentation."""
+        """The clip-consistent augmentation of pixels."""
         return ClipAugment(crop=self.crop, flip=self.flip, colour=self.colour)
+
+    def build_series(self, width: int) -> SeriesMirror | None:
+        """The augmentation of series of this width, or None where none is asked for."""
+        if not self.mirror.changes_something:
+            return None
+        return SeriesMirror(width=width, swap=self.mirror.swap, negate=self.mirror.negate)
 
 
 class TrainingSection(Section):
@@ -146,6 +192,15 @@ class Config(Recipe):
             raise ValueError(
                 "training.carry hands the state from window to window, and a bidirectional core cannot go on from one; "
                 "set core.bidirectional: false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _augments_what_it_reads(self) -> Config:
+        if self.encoder.kind != "series" and self.training.augment.mirror.changes_something:
+            raise ValueError(
+                f"training.augment.mirror is for series, and encoder.kind = {self.encoder.kind} reads none; leave it out "
+                "(crop, flip and colour change pixels)"
             )
         return self
 

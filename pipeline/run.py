@@ -20,7 +20,7 @@ import torch
 
 from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
-from pipeline.data.dataset import Order, RowDataset
+from pipeline.data.dataset import Augment, Order, RowDataset
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapt import Adapter
 from pipeline.encoders.backbone import Backbone
@@ -308,7 +308,11 @@ def _dataset(
     config: Config, prepared: Prepared, model: Model, split: str, *, is_training: bool = False, order: Order = "forward"
 ) -> RowDataset:
     targets = {name: model.head(name).target for name in model.heads}
-    learns_pixels = config.encoder.kind == "frames" and config.encoder.train_blocks > 0
+    augment: Augment | None = None
+    if is_training and config.encoder.kind == "series":
+        augment = config.training.augment.build_series(prepared.input_size or 0)
+    elif is_training and config.encoder.kind == "frames" and config.encoder.train_blocks > 0:
+        augment = config.training.augment.build()
     return RowDataset(
         prepared.rows(split),
         prepared.source,
@@ -316,7 +320,7 @@ def _dataset(
         seed=config.training.seed,
         order=order,
         window=config.data.window if is_training else None,
-        augment=config.training.augment.build() if is_training and learns_pixels else None,
+        augment=augment,
     )
 
 

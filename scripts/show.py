@@ -113,6 +113,12 @@ PROMISES = [
         "equal, within 1e-6; at most 1.1x the time",
         "show_crf:crf",
     ),
+    Promise(
+        "pose",
+        "tennis_pose, one match left out at a time, GRU beside a ridge",
+        "mean accuracy >= 0.85, above the ridge",
+        "show_pose:pose",
+    ),
 ]
 
 

@@ -1,12 +1,17 @@
-"""Augmentation: one draw a clip, the same change for every frame, all of it from the given generator."""
+"""Augmentation: one draw a clip or a series, the same change for every step, all of it from the given generator."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from toy_training import make_toy
 
-from pipeline.training.augment import ClipAugment
+from pipeline.config import load_config
+from pipeline.data.dataset import RowDataset
+from pipeline.data.manifest import Row
+from pipeline.run import train
+from pipeline.training.augment import ClipAugment, SeriesMirror
 
 ALL = ClipAugment(crop=0.6, flip=True, colour=0.5)
 
@@ -90,3 +95,95 @@ def test_colour_keeps_places_and_stays_within_its_strength():
         assert (
             found.unique().numel() == 1 and 78 <= int(found[0, 0, 0, 0]) <= 122
         )  # a gray picture changes in brightness only
+
+
+# series
+
+MIRROR = SeriesMirror(width=6, swap=[(2, 4), (3, 5)], negate=[1, 3, 5])
+
+
+def series(steps: int = 12, width: int = 6) -> torch.Tensor:
+    return torch.randn(steps, width, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_mirror_twice_is_the_series_again():
+    x = series()
+    mirrored = MIRROR.mirror(x)
+    assert torch.equal(MIRROR.mirror(mirrored), x) and not torch.equal(mirrored, x)
+    y, left, right = (0, slice(2, 4), slice(4, 6))
+    flip = torch.tensor([1.0, -1.0])
+    assert torch.equal(mirrored[:, y], x[:, y]) and torch.equal(mirrored[:, 1], -x[:, 1])
+    assert torch.equal(mirrored[:, left], x[:, right] * flip) and torch.equal(mirrored[:, right], x[:, left] * flip)
+
+
+def test_half_of_the_series_are_mirrored_and_the_generator_alone_decides_which():
+    x = series()
+    found = [MIRROR(x, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(torch.equal(f, x) or torch.equal(f, MIRROR.mirror(x)) for f in found)
+    assert 70 < sum(torch.equal(f, MIRROR.mirror(x)) for f in found) < 130
+    again = [MIRROR(x, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(map(torch.equal, found, again))
+
+
+def test_a_mirror_of_channels_that_the_series_lacks_is_refused():
+    with pytest.raises(ValueError, match="mirror names channel 5, and the series has 4 of them, counted from 0. Name"):
+        SeriesMirror(width=4, negate=[1, 5])
+
+
+class Stored:
+    """A source of one series."""
+
+    sense = "series"
+    reads_pixels = False
+
+    def length(self, row: Row) -> int:
+        return 12
+
+    def read(self, row: Row, start: int, stop: int) -> tuple[torch.Tensor, np.ndarray]:
+        return series()[start:stop], np.arange(start, stop) / 4.0
+
+
+def test_a_mirrored_sample_is_a_pure_function_of_seed_epoch_and_index_and_keeps_its_class():
+    rows = [Row(str(i), label=str(i % 2)) for i in range(4)]
+    targets = {"action": lambda row, times: torch.tensor(int(row.label))}
+    keys = [(epoch, index) for epoch in range(20) for index in range(4)]
+
+    def samples(seed: int, keys: list[tuple[int, int]]) -> dict[tuple[int, int], torch.Tensor]:
+        data = RowDataset(rows, Stored(), targets, seed=seed, augment=MIRROR)
+        found = {key: data[key] for key in keys}
+        assert all(int(sample.targets["action"]) == key[1] % 2 for key, sample in found.items())
+        return {key: sample.raw["series"] for key, sample in found.items()}
+
+    first, again, other = samples(0, keys), samples(0, keys[::-1]), samples(1, keys)
+    assert all(torch.equal(first[key], again[key]) for key in keys)
+    for index in range(4):  # which epochs mirror it depends on the row and on the seed
+        assert {tuple(first[epoch, index][0].tolist()) for epoch in range(20)} == {
+            tuple(x[0].tolist()) for x in (series(), MIRROR.mirror(series()))
+        }
+    assert any(not torch.equal(first[key], other[key]) for key in keys)
+
+
+def test_windows_of_a_row_whose_state_is_carried_are_mirrored_alike():
+    data = RowDataset([Row("0", label="0")], Stored(), {}, window=4, augment=MIRROR)
+    for epoch in range(10):
+        whole = torch.cat([data[epoch, 0, start].raw["series"] for start in (0, 4, 8)])
+        assert torch.equal(whole, series()) or torch.equal(whole, MIRROR.mirror(series()))
+
+
+def test_only_training_is_changed(tmp_path, monkeypatch):
+    """Of all datasets that a run makes, none but the training part's is handed an augmentation."""
+    made = []
+
+    class Recording(RowDataset):
+        def __init__(self, rows, *arguments, **settings):
+            super().__init__(rows, *arguments, **settings)
+            made.append((rows[0].split, self.augment))
+
+    monkeypatch.setattr("pipeline.run.RowDataset", Recording)
+    make_toy(tmp_path / "set")
+    settings = [f"data.path={tmp_path}/set/manifest.jsonl", f"run={tmp_path}/run", "encoder.kind=series"]
+    settings += ["training.augment={mirror: {negate: [0]}}", "training.epochs=1", "core.hidden=8", "tracking.wandb=off"]
+    train(load_config(None, settings), lambda text: None)
+    assert {split for split, _ in made} == {"train", "val", "test"}
+    changed = [split for split, augment in made if augment is not None]
+    assert changed and set(changed) == {"train"}

@@ -140,6 +140,19 @@ ONE_MISTAKE = [
     ("heads={path: {}}", "a head cannot be called 'path': it names columns and parameters. Use letters, digits and _"),
     ("heads={a.b: {}}", "a head cannot be called 'a.b'"),
     ("heads={items: {}}", "a head cannot be called 'items'"),
+    ("training.augment.mirror={swap: [[0, 1], [1, 2]]}", "swap names channel 1 twice; name each channel once."),
+    ("training.augment.mirror={negate: [3, 3]}", "negate names channel 3 twice; name each channel once."),
+    (
+        "training.augment.mirror={swap: [[0, 1]], negate: [1]}",
+        "channels 0 and 1 change places and one of them alone changes sign, so a mirror's mirror would not be the series "
+        "again; negate both or neither.",
+    ),
+    ("training.augment.mirror={negate: [-1]}", "input should be greater than or equal to 0."),
+    (
+        "training.augment.mirror={negate: [1]}",
+        "training.augment.mirror is for series, and encoder.kind = frames reads none; leave it out (crop, flip and "
+        "colour change pixels).",
+    ),
     ("data.path=", "data.path = None: input should be a valid string."),
 ]
 

@@ -317,9 +317,10 @@ def test_prepare_stored_features_and_poses(tmp_path: Path) -> None:
     folder = tmp_path / "tennis"
     folder.mkdir()
     labels, matches = np.array(["serve", "volley"]), np.array(["one", "two"])
+    poses = np.random.default_rng(0).random((2, 3, 26), dtype=np.float32)
     np.savez(
         folder / "tennis_pose.npz",
-        features=features,
+        features=poses,
         label=np.array([1, 0]),
         match=np.array([0, 1]),
         label_names=labels,
@@ -328,7 +329,19 @@ def test_prepare_stored_features_and_poses(tmp_path: Path) -> None:
     code, _, _ = run("tennis_pose", "--folder", folder, "--out", tmp_path / "poses")
     manifest = read_manifest(tmp_path / "poses" / "manifest.jsonl")
     assert code == 0 and manifest.rows[0] == Row("poses/one_0000_volley.npy", None, "one", "volley")
-    assert np.load(manifest.path_of(manifest.rows[1])).dtype == np.float32
+    written = np.load(manifest.path_of(manifest.rows[1]))
+    assert written.dtype == np.float32
+    np.testing.assert_allclose(written + np.tile([0, 0.5], 13), poses[1], atol=1e-6)  # x from the middle
+    np.savez(
+        folder / "tennis_pose.npz",
+        features=features,
+        label=[1, 0],
+        match=[0, 1],
+        label_names=labels,
+        match_names=matches,
+    )
+    code, _, error = run("tennis_pose", "--folder", folder, "--out", tmp_path / "poses")
+    assert code == 2 and "holds features of shape (2, 3, 4). They would be (shots, steps, 26)" in error
     (folder / "tennis_pose.npz").write_bytes(b"PK\x03\x04 broken")
     code, _, error = run("tennis_pose", "--folder", folder, "--out", tmp_path / "poses")
     assert code == 2 and error.startswith("'tennis_pose.npz' is not the dataset's archive")

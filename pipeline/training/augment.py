@@ -1,9 +1,12 @@
-"""Changes to pixels, drawn once a clip: every frame of it is changed alike.
+"""Changes to training samples, drawn once a clip or a series: every step of it is changed alike.
 
-In: pixels uint8 (T, H, W, 3) and a generator. Out: the same shape. Knows nothing of where clips come from.
+In: pixels uint8 (T, H, W, 3) or a series float32 (T, D), and a generator that decides all that is random. Out: the same
+shape. Knows nothing of where they come from, nor of what the channels mean: a mirror is told which change places.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -38,3 +41,38 @@ class ClipAugment:
             bright, contrast, saturation = (1.0 + self.colour * (2 * a - 1) for a in amounts)
             x = F.adjust_saturation(F.adjust_contrast(F.adjust_brightness(x, bright), contrast), saturation)
         return x.permute(0, 2, 3, 1).contiguous().to(torch.uint8)
+
+
+class SeriesMirror:
+    """Half of the series in a mirror.
+
+    A mirrored body is a body: left joints become right ones, and what counts to the right counts to the left. Where the
+    answer does not depend on the hand (a forehand is one for either), a right-hander's series then teach left-handers too.
+
+    Args:
+        width: D. swap: pairs of channels that change places in a mirror. negate: channels that change sign in it.
+
+    Raises ValueError for a channel that the series has not.
+    """
+
+    def __init__(self, *, width: int, swap: Sequence[tuple[int, int]] = (), negate: Sequence[int] = ()) -> None:
+        largest = max([*negate, *(channel for pair in swap for channel in pair)], default=0)
+        if largest >= width:
+            raise ValueError(
+                f"training.augment.mirror names channel {largest}, and the series has {width} of them, counted from 0. "
+                f"Name channels up to {width - 1}."
+            )
+        source = list(range(width))
+        for one, other in swap:
+            source[one], source[other] = other, one
+        self.source = torch.tensor(source)
+        self.sign = torch.ones(width)
+        self.sign[list(negate)] = -1.0
+
+    def mirror(self, series: Tensor) -> Tensor:
+        """The series (T, D) in a mirror; twice is the series again."""
+        return series[:, self.source] * self.sign
+
+    def __call__(self, series: Tensor, rng: np.random.Generator) -> Tensor:
+        """One draw from `rng` decides."""
+        return self.mirror(series) if rng.random() < 0.5 else series
