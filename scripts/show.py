@@ -113,6 +113,12 @@ PROMISES = [
         "equal, within 1e-6; at most 1.1x the time",
         "show_crf:crf",
     ),
+    Promise(
+        "writers",
+        "SRT, WebVTT, ELAN and ActivityNet files of one run, read back by independent parsers",
+        "the same times to the millisecond, the same texts",
+        "show_writers:writers",
+    ),
 ]
 
 
