@@ -71,7 +71,7 @@ def writers(data: Path, seeds: int) -> tuple[str, bool]:
     print(
         "\n".join(["", *problems])
         if problems
-        else "every time to the millisecond and every text as in predictions.jsonl"
+        else "every time to the millisecond and every text as in predictions.jsonl (an arrow --> is → in SubRip, which has no escapes)"
     )
     figure = f"{spans} spans of {len(answers) - 1} videos in {len(counts)} readings, {len(problems)} differ"
     return figure, not problems and spans > 0 and odd > 0
