@@ -8,13 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import proof
-
-sys.path.insert(0, str(proof.REPOSITORY / "tests"))
 from timed_readers import READERS, Read, read_with_ffmpeg
 
 NAMES = {

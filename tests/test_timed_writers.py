@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from xml.etree import ElementTree as xml
 import numpy as np
 import pytest
 from test_writers import ODD_NAMES
-from timed_readers import READERS, read_tiers, read_with_ffmpeg
 
 from pipeline.cli import FORMATS, parser
 from pipeline.inference.batch import as_row
@@ -24,6 +24,9 @@ from pipeline.models.prediction import Classification, Timeline
 from pipeline.writers import TIMED, WRITERS, check_formats, left_out, open_writer
 from pipeline.writers.cues import milliseconds, one_line
 from pipeline.writers.names import Names, as_file, safe
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from timed_readers import READERS, read_tiers, read_with_ffmpeg
 
 HEADS = {"action": ("label", "score", "top"), "timeline": ("spans",)}
 ODD_TEXTS = [

@@ -1,6 +1,6 @@
 """Readers of the formats of times that know nothing of our writers: srt, webvtt-py, pympi-ling, FFmpeg, json.
 
-In: what a writer made. Out: {name: [(start, end, text)]}, whole milliseconds. The promise [writers] reads with them, too.
+In: what a writer made. Out: {name: [(start, end, text)]}, whole milliseconds. The promise [writers] and the tests read with them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def read_srt(path: Path) -> Read:
 
 def read_vtt(path: Path) -> Read:
     """As a browser shows them: without tags, then with the escapes read."""
-    assert not path.read_text("utf-8").strip() or path.read_text("utf-8").startswith("WEBVTT\n")
-    found = webvtt.from_string(path.read_text("utf-8"), strict=True)
+    text = path.read_text("utf-8")
+    assert text.startswith("WEBVTT\n")
+    found = webvtt.from_string(text, strict=True)
     return [
         (one.start_time.in_milliseconds(), one.end_time.in_milliseconds(), html.unescape(one.text)) for one in found
     ]
