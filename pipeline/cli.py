@@ -24,6 +24,7 @@ a first run:
   unreel predict clips/ --model runs/videos --out answers/
 settings are key=value after the config, such as core.cell=lstm; `unreel config` lists them all.
 """
+FORMATS = ["jsonl", "csv", "parquet", "srt", "vtt", "elan", "activitynet"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +53,11 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
     predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="where predictions.* go")
     predict.add_argument(
-        "--format", nargs="+", choices=["jsonl", "csv", "parquet"], default=["jsonl", "csv", "parquet"]
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=FORMATS[:3],
+        help="jsonl, csv, parquet (default: these three) for every answer; srt, vtt, elan (a file a video) and activitynet for spans",
     )
     predict.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to list (default 5)")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")

@@ -40,7 +40,7 @@ from pipeline.training.fit import STATE, Progress, fit, saved_step
 from pipeline.training.report import write_report
 from pipeline.training.runtime import Runtime, runtime, seed_step
 from pipeline.training.track import Track
-from pipeline.writers import Format, open_writer
+from pipeline.writers import TIMED, Format, check_formats, left_out, open_writer
 
 OnRow = Callable[[dict[str, Any], int, int], None]
 """Told (row, done, total) after each answered input."""
@@ -135,24 +135,36 @@ def predict(
     say: Say,
     on_row: OnRow,
 ) -> Counter[str]:
-    """Answer for every input, in order; one file a format in `out`. Returns how many were ok, partial and failed."""
+    """Answer for every input, in order; one file or folder a format in `out`. Returns how many were ok, partial and failed.
+
+    Raises ValueError for a format that cannot hold what this model answers, before any video is watched.
+    """
     checkpoint = load_model(model)
+    columns = checkpoint.recipe.columns()
+    check_formats(formats, columns)
+    if unsaid := left_out(formats, columns):
+        say(unsaid)
     found = find_videos(paths)
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
+    failed: list[str] = []
     with runtime(device, _answering_threads(checkpoint)) as place:
         predictor = Predictor(checkpoint, place.device)
-        writers = [open_writer(kind, out, checkpoint.recipe.columns()) for kind in formats]
+        writers = [open_writer(kind, out, columns) for kind in formats]
         for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
             for writer in writers:
                 writer.write(row)
             counts[row["status"].partition(":")[0]] += 1
+            failed += [row["path"]] if row["status"].startswith("failed") else []
             on_row(row, done, len(found))
         files = [str(writer.close()) for writer in writers]
     say(
         f"{counts.total()} inputs: {counts['ok']} ok, {counts['partial']} partial, {counts['failed']} failed; written to "
         f"{', '.join(files)}"
     )
+    if failed and (timed := [kind for kind in formats if kind in TIMED]):
+        named = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        say(f"nothing in {', '.join(timed)} about what failed: {named}")
     return counts
 
 

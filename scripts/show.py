@@ -119,6 +119,12 @@ PROMISES = [
         "mean accuracy >= 0.85, above the ridge",
         "show_pose:pose",
     ),
+    Promise(
+        "writers",
+        "SRT, WebVTT, ELAN and ActivityNet files of one run, read back by independent parsers",
+        "the same times to the millisecond, the same texts",
+        "show_writers:writers",
+    ),
 ]
 
 

@@ -141,7 +141,7 @@ def disagreements(out: Path, rows: list[Row]) -> list[str]:
         return [f"{len(rows)}, {len(by_csv)}, {len(by_parquet)} rows in JSONL, CSV, Parquet"]
     found = []
     for row, cells, typed in zip(rows, by_csv, by_parquet, strict=True):
-        answer = row.get("action", {"label": None, "score": None, "top": None})
+        answer = row.get("action", dict.fromkeys(("label", "score", "top", "unknown", "distance")))
         flat = {k: v for k, v in row.items() if k != "action"} | {f"action_{k}": v for k, v in answer.items()}
         plain = {k: re.sub(r"^'('*[=+\-@\t\r])", r"\1", v) for k, v in cells.items()}  # the guard against formulas
         found += [f"{row['path']!r} in Parquet: {typed}"] if typed != flat else []

@@ -253,6 +253,41 @@ def test_predict_on_what_trained_nothing_else_than_series(series_run, tmp_path, 
     assert "This model wants numbers of shape (T, 3)." in rows[2]["error"]
 
 
+def test_predict_times_as_subtitles_and_says_what_they_leave_out(series, tmp_path, capsys):
+    rows = [json.loads(line) for line in series.read_text().splitlines()]
+    series.write_text(
+        "".join(json.dumps({**r, "spans": [[0, 0.75, r["label"]], [0.75, 1.5, "rest"]]}) + "\n" for r in rows)
+    )
+    (tmp_path / "c.yaml").write_text(
+        f"data: {{path: {series}}}\nencoder: {{kind: series}}\nclock: {{rate: 4}}\nheads: {{action: {{kind: classify}}, timeline: {{kind: segment}}}}\n"
+    )
+    assert call("train", tmp_path / "c.yaml", *QUICK, f"run={tmp_path / 'run'}", "evaluation.baselines=false") == 0
+    (tmp_path / "text.npy").write_text("no")
+    capsys.readouterr()
+    inputs = [tmp_path / "0.npy", tmp_path / "text.npy", tmp_path / "1.npy"]
+    asked = ["predict", *inputs, "--model", tmp_path / "run", "--out", tmp_path / "out"]
+    assert call(*asked, "--format", "jsonl", "srt", "vtt", "elan", "activitynet") == 1
+    said = capsys.readouterr().err
+    assert "srt, vtt, elan and activitynet: only what timeline says; action has no times" in said
+    assert "nothing in srt, vtt, elan, activitynet about what failed: text.npy" in said
+    answers = {r["path"]: r for r in map(json.loads, (tmp_path / "out/predictions.jsonl").read_text().splitlines())}
+    assert set(answers) == {"0.npy", "1.npy", "text.npy"} and "timeline" not in answers["text.npy"]
+    for kind, suffix in (("srt", "srt"), ("vtt", "vtt"), ("elan", "eaf")):
+        files = {p.name for p in (tmp_path / "out" / kind).iterdir()}
+        assert files == {f"0.{suffix}", f"1.{suffix}"}
+    results = json.loads((tmp_path / "out/predictions.activitynet.json").read_text())["results"]
+    assert results == {
+        name: [
+            {"label": s["label"], "score": s["score"], "segment": [s["start"], s["end"]]}
+            for s in answers[f"{name}.npy"]["timeline"]["spans"]
+        ]
+        for name in ("0", "1")
+    }
+    capsys.readouterr()
+    assert call(*asked, "--format", "jsonl") == 1
+    assert "only what" not in (said := capsys.readouterr().err) and "nothing in" not in said
+
+
 def test_extract_looks_once_and_keeps_all(config_file, tmp_path, capsys):
     assert call("extract", config_file, f"data.features={tmp_path / 'store'}") == 0
     first = capsys.readouterr().err
@@ -372,6 +407,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "predict with nothing": (["predict", "0.npy", "--model", "gone", "--out", "o"], 3, "'gone' is no model"),
     "predict below a file": (["predict", "0.npy", "--model", "run", "--out", "c.yaml/out"], 4, "Not a directory"),
     "predict on a device": (["predict", "0.npy", "--model", "run", "--out", "o", "--device", "quantum"], 2, "'quantum' is no device"),
+    "predict times without any": (["predict", "0.npy", "--model", "run", "--out", "o", "--format", "jsonl", "vtt"], 2, "Format vtt holds spans of time, and no head of this model"),
     "extract series": (["extract", "c.yaml"], 2, "Only encoder.kind = frames has videos to look at; a series is stored already."),
     "check nothing": (["check", "gone.jsonl"], 2, "'gone.jsonl' does not exist."),
     "config of nothing": (["config", "gone.yaml"], 2, "The config 'gone.yaml' does not exist."),

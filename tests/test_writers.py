@@ -1,4 +1,4 @@
-"""Every format gives the same rows back to a reader that knows nothing of ours, and an unfinished file has no final name."""
+"""Every table gives the same rows back to a reader that knows nothing of ours, and an unfinished file has no final name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from pipeline.inference.batch import as_row, headline
 from pipeline.inference.predictor import Answer
 from pipeline.models.prediction import Classification, Timeline
-from pipeline.writers import WRITERS, open_writer
+from pipeline.writers import TIMED, WRITERS, open_writer
 
 HEADS = {"action": ("label", "score", "top"), "mood": ("label", "score", "top"), "timeline": ("spans",)}
 ODD_NAMES = [
@@ -92,7 +92,7 @@ READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "csv": read_csv,
     "parquet": read_parquet,
 }
-each_format = pytest.mark.parametrize("kind", list(WRITERS))
+each_format = pytest.mark.parametrize("kind", list(READERS))
 
 
 def write(kind: Any, folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -102,8 +102,8 @@ def write(kind: Any, folder: Path, rows: list[dict[str, Any]]) -> Path:
     return writer.close()
 
 
-def test_every_format_has_a_reader_here():
-    assert set(READERS) == set(WRITERS)
+def test_every_table_has_a_reader_here():
+    assert set(READERS) == set(WRITERS) - set(TIMED)  # those of times: test_timed_writers.py
 
 
 @each_format
