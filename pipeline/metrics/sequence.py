@@ -21,11 +21,11 @@ def perplexity(nats: float, tokens: int) -> float:
     It is a number a token: perplexities of different vocabularies or token cuts do not compare; `bits_per_character` does.
     """
     mean = _mean(nats, tokens)
-    return math.exp(mean) if mean < 700 else math.inf  # exp(710) is no float any more
+    return math.inf if mean > 700 else math.exp(mean)  # exp(710) is no float any more
 
 
 def bits_per_character(nats: float, characters: int) -> float:
-    """nats / (characters * ln 2): summed negative log-likelihood a character of the text, whatever the tokens were."""
+    """The sum of nats / (characters * ln 2): negative log-likelihood a character of the text, whatever the tokens were."""
     return _mean(nats, characters) / math.log(2)
 
 
