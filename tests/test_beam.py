@@ -1,0 +1,376 @@
+"""Beam search against every sentence there is, greedy search and itself row by row; sampling against the distributions it names."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.beam import Sentences, beam_search
+from pipeline.models.sampling import distribution, sample
+
+END = 1
+
+
+class Speaker(nn.Module):
+    """A small random GRU in float64 that remembers every token it was told; it counts its steps and the rows of each."""
+
+    def __init__(self, vocabulary: int, seed: int = 0, sharpness: float = 3.0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embed = nn.Embedding(vocabulary, 6).double()
+        self.cell = nn.GRUCell(6, 8).double()
+        self.out = nn.Linear(8, vocabulary).double()
+        self.sharpness = sharpness
+        self.rows: list[int] = []
+
+    def forward(self, tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (hidden,) = state
+        self.rows.append(len(tokens))
+        hidden = self.cell(self.embed(tokens), hidden)
+        return (self.out(hidden) * self.sharpness).log_softmax(-1), (hidden,)
+
+    def probability(self, sentence: list[int], start: int, hidden: Tensor) -> float:
+        """log p of one sentence, word by word from the start."""
+        state, total, last = (hidden[None],), 0.0, start
+        for token in sentence:
+            scores, state = self(torch.tensor([last]), state)
+            total, last = total + scores[0, token].item(), token
+        return total
+
+
+def beginnings(batch: int, seed: int = 5) -> tuple[tuple[Tensor, ...], Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(batch, 8, generator=generator, dtype=torch.float64),), torch.zeros(batch, dtype=torch.int64)
+
+
+def listed(found: Sentences, row: int) -> list[tuple[int, ...]]:
+    return [
+        tuple(tokens[:length].tolist())
+        for tokens, length in zip(found.tokens[row], found.lengths[row], strict=True)
+        if length
+    ]
+
+
+def every_sentence(vocabulary: int, max_length: int, no_repeated: int | None = None) -> list[tuple[int, ...]]:
+    words = [token for token in range(vocabulary) if token != END]
+    found = []
+    for length in range(max_length):
+        for sentence in itertools.product(words, repeat=length):
+            grams = [sentence[i : i + no_repeated] for i in range(length - no_repeated + 1)] if no_repeated else []
+            if len(set(grams)) == len(grams):
+                found.append((*sentence, END))
+    return found
+
+
+@pytest.mark.parametrize("power", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize(
+    ("vocabulary", "max_length", "no_repeated"), [(4, 4, None), (3, 5, None), (3, 6, 2), (2, 4, 1)]
+)
+def test_with_room_for_all_it_finds_every_sentence_in_order(
+    vocabulary: int, max_length: int, no_repeated: int | None, power: float
+) -> None:
+    speaker = Speaker(vocabulary, seed=vocabulary)
+    state, start = beginnings(3)
+    sentences = every_sentence(vocabulary, max_length, no_repeated)
+    room = len(every_sentence(vocabulary, max_length))
+    found = beam_search(
+        speaker,
+        state,
+        start,
+        end=END,
+        width=room,
+        max_length=max_length,
+        length_power=power,
+        no_repeated=no_repeated,
+    )
+    for row in range(3):
+        truth = {s: speaker.probability(list(s), 0, state[0][row]) for s in sentences}
+        ranked = sorted(sentences, key=lambda s: -truth[s] / len(s) ** power)
+        assert listed(found, row) == ranked
+        expected = torch.tensor([truth[s] for s in ranked], dtype=torch.float64)
+        torch.testing.assert_close(found.log_probability[row, : len(ranked)], expected)
+        lengths = found.lengths[row, : len(ranked)]
+        torch.testing.assert_close(found.score[row, : len(ranked)], expected / lengths**power)
+        assert (found.score[row, len(ranked) :] == -torch.inf).all()
+        assert (found.lengths[row, len(ranked) :] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_width_one_is_greedy(seed: int) -> None:
+    speaker = Speaker(7, seed)
+    state, start = beginnings(4)
+    found = beam_search(speaker, state, start, end=END, width=1, max_length=9, length_power=0.7)
+    for row in range(4):
+        hidden, last, sentence = (state[0][row : row + 1],), 0, []
+        while last != END:
+            scores, hidden = speaker(torch.tensor([last]), hidden)
+            last = int(scores.argmax()) if len(sentence) < 8 else END
+            sentence.append(last)
+        assert listed(found, row) == [tuple(sentence)]
+
+
+def slow_search(speaker: Speaker, hidden: Tensor, width: int, max_length: int, power: float) -> list[tuple[int, ...]]:
+    """The search as it is told in words, with lists, reading every beginning anew from its first word."""
+    live: list[tuple[int, ...]] = [()]
+    done: list[tuple[int, ...]] = []
+
+    def score(sentence: tuple[int, ...]) -> float:
+        return speaker.probability(list(sentence), 0, hidden)
+
+    def rank(sentence: tuple[int, ...]) -> float:
+        return score(sentence) / len(sentence) ** power
+
+    for length in range(1, max_length + 1):
+        words = [END] if length == max_length else range(speaker.out.out_features)
+        on = sorted([(*sentence, word) for sentence in live for word in words], key=score, reverse=True)
+        done += [sentence for sentence in on[:width] if sentence[-1] == END]
+        live = [sentence for sentence in on if sentence[-1] != END][:width]
+        if len(done) >= width:
+            break
+    return sorted(done, key=rank, reverse=True)[:width]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("width", [2, 3, 4])
+def test_between_greedy_and_exhaustive_it_is_the_search_told_in_words(width: int, seed: int) -> None:
+    speaker = Speaker(6, seed, sharpness=1.5)
+    with torch.no_grad():  # ends now and then
+        speaker.out.bias[END] += 0.5
+    state, start = beginnings(4, seed)
+    found = beam_search(speaker, state, start, end=END, width=width, max_length=6, length_power=0.7)
+    assert [listed(found, row) for row in range(4)] == [slow_search(speaker, h, width, 6, 0.7) for h in state[0]]
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("no_repeated", [None, 1, 3])
+def test_a_batch_is_its_rows_one_by_one(width: int, no_repeated: int | None) -> None:
+    speaker = Speaker(9, seed=3, sharpness=2.0)
+    (hidden,), start = beginnings(8)
+    start = torch.arange(8) + 1
+    rules = {"end": END, "width": width, "max_length": 10, "length_power": 0.7, "no_repeated": no_repeated}
+    together = beam_search(speaker, (hidden,), start, **rules)
+    for row in range(8):
+        alone = beam_search(speaker, (hidden[row : row + 1],), start[row : row + 1], **rules)
+        assert listed(together, row) == listed(alone, 0)
+        torch.testing.assert_close(together.score[row], alone.score[0])
+    assert len({tuple(listed(together, row)) for row in range(8)}) > 1
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_what_it_says_of_a_sentence_is_the_model_s_own_probability(width: int) -> None:
+    speaker = Speaker(12, seed=1, sharpness=1.5)
+    state, start = beginnings(5)
+    found = beam_search(speaker, state, start, end=END, width=width, max_length=7)
+    for row in range(5):
+        sentences = listed(found, row)
+        assert len(set(sentences)) == len(sentences) and all(s.index(END) == len(s) - 1 for s in sentences)
+        assert (found.tokens[row][torch.arange(7) >= found.lengths[row][:, None]] == END).all()
+        expected = [speaker.probability(list(s), 0, state[0][row]) for s in sentences]
+        assert found.log_probability[row, : len(sentences)].tolist() == pytest.approx(expected)
+        assert found.score[row].tolist() == sorted(found.score[row].tolist(), reverse=True)
+
+
+def test_a_time_step_is_one_call_and_no_word_is_read_twice() -> None:
+    speaker = Speaker(9, seed=2)
+    state, start = beginnings(4)
+    with torch.no_grad():  # never ends by itself
+        speaker.out.bias[END] = -50.0
+    beam_search(speaker, state, start, end=END, width=3, max_length=6)
+    assert speaker.rows == [4, 12, 12, 12, 12, 12]
+    speaker.rows.clear()
+    sample(speaker, state, start, end=END, max_length=6, samples=2, generator=torch.Generator())
+    assert speaker.rows == [8] * 6
+
+
+def test_it_stops_when_every_row_is_done() -> None:
+    speaker = Speaker(9, seed=2)
+    with torch.no_grad():  # ends at once
+        speaker.out.bias[END] = 50.0
+    state, start = beginnings(4)
+    found = beam_search(speaker, state, start, end=END, width=1, max_length=6)
+    assert speaker.rows == [4] and found.lengths.tolist() == [[1]] * 4
+
+
+def test_it_carries_every_tensor_of_the_state_and_rows_stay_in_order() -> None:
+    """The state's second tensor keeps the words themselves; what a video's rows share is seen without a copy."""
+    speaker = Speaker(6, seed=4, sharpness=1.0)
+    (hidden,), start = beginnings(3)
+    shared = torch.randn(3, 6, dtype=torch.float64)
+
+    def step(tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        inner, said = state
+        said = torch.cat([said, tokens[:, None]], dim=1)
+        scores, (inner,) = speaker(tokens, (inner,))
+        by_video = scores.reshape(3, -1, 6) + shared[:, None]
+        return by_video.log_softmax(-1).flatten(0, 1), (inner, said)
+
+    def slow(tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same without a memory: all words again from the first, the video named by the state."""
+        video, said = state
+        said = torch.cat([said, tokens[:, None]], dim=1)
+        inner: tuple[Tensor, ...] = (hidden[video],)
+        scores = torch.empty(0)
+        for word in said.unbind(1):
+            scores, inner = speaker(word, inner)
+        return (scores + shared[video]).log_softmax(-1), (video, said)
+
+    nothing = start.new_empty((3, 0))
+    fast = beam_search(step, (hidden, nothing), start, end=END, width=4, max_length=6)
+    again = beam_search(slow, (torch.arange(3), nothing), start, end=END, width=4, max_length=6)
+    assert fast.tokens.tolist() == again.tokens.tolist()
+    torch.testing.assert_close(fast.score, again.score)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_no_ngram_is_said_twice(order: int) -> None:
+    speaker = Speaker(5, seed=6)
+    with torch.no_grad():  # loves to repeat itself, and never ends by itself
+        speaker.out.bias[2] = 3.0
+        speaker.out.bias[END] = -9.0
+    state, start = beginnings(4)
+    rules = {"end": END, "width": 3, "max_length": 12}
+
+    def repeats(found: Sentences) -> int:
+        every = [listed(found, row) for row in range(4)]
+        counted = 0
+        for sentence in itertools.chain(*every):
+            words = sentence[:-1]
+            grams = [words[i : i + order] for i in range(len(words) - order + 1)]
+            counted += len(grams) - len(set(grams))
+        return counted
+
+    assert repeats(beam_search(speaker, state, start, **rules)) > 0
+    assert repeats(beam_search(speaker, state, start, **rules, no_repeated=order)) == 0
+
+
+def test_length_normalisation_prefers_longer_sentences() -> None:
+    speaker = Speaker(6, seed=8, sharpness=1.0)
+    state, start = beginnings(6)
+    room = len(every_sentence(6, 4))
+    short, long = (
+        beam_search(speaker, state, start, end=END, width=room, max_length=4, length_power=power) for power in (0, 1)
+    )
+    assert (long.lengths[:, 0] >= short.lengths[:, 0]).all() and (long.lengths[:, 0] > short.lengths[:, 0]).any()
+
+
+def test_the_search_keeps_no_graph() -> None:
+    state, start = beginnings(2)
+    assert not beam_search(Speaker(5), state, start, end=END, width=2, max_length=3).log_probability.requires_grad
+
+
+def test_samples_come_from_the_model_s_distribution() -> None:
+    speaker = Speaker(4, seed=0, sharpness=1.0)
+    state, start = beginnings(2)
+    found = sample(
+        speaker, state, start, end=END, max_length=3, samples=40_000, generator=torch.Generator().manual_seed(0)
+    )
+    for row in range(2):
+        drawn = listed(found, row)
+        sentences = sorted(set(drawn))
+        for sentence in sentences:
+            expected = torch.tensor(speaker.probability(list(sentence), 0, state[0][row])).exp()
+            share = drawn.count(sentence) / len(drawn)
+            assert abs(share - expected) < 5 * (expected * (1 - expected) / len(drawn)).sqrt() + 1e-4
+        assert all(len(s) == 3 or s[-1] == END for s in sentences)
+
+
+def test_what_it_says_of_a_sample_is_the_model_s_own_probability_with_gradients() -> None:
+    speaker = Speaker(6, seed=2, sharpness=1.0)
+    state, start = beginnings(3)
+    found = sample(
+        speaker,
+        state,
+        start,
+        end=END,
+        max_length=5,
+        samples=4,
+        generator=torch.Generator().manual_seed(1),
+        temperature=1.7,
+        top_k=4,
+    )
+    for row in range(3):
+        expected = [speaker.probability(list(s), 0, state[0][row]) for s in listed(found, row)]
+        assert found.log_probability[row].tolist() == pytest.approx(expected)
+        behind = torch.arange(found.tokens.shape[2]) >= found.lengths[row][:, None]
+        assert (found.tokens[row][behind] == END).all()
+    found.log_probability.sum().backward()
+    assert speaker.embed.weight.grad is not None and speaker.embed.weight.grad.abs().sum() > 0
+
+
+def test_sharpest_sampling_is_greedy_and_generators_repeat() -> None:
+    speaker = Speaker(7, seed=5, sharpness=1.0)
+    state, start = beginnings(4)
+
+    def draw(seed: int = 0, **how: float) -> list:
+        generator = torch.Generator().manual_seed(seed)
+        return sample(speaker, state, start, end=None, max_length=8, generator=generator, **how).tokens.tolist()  # pyright: ignore
+
+    greedy = draw(top_k=1)
+    assert draw(seed=1, temperature=1e-4) == draw(seed=2, top_p=1e-9) == greedy
+    assert draw(seed=3) == draw(seed=3) != draw(seed=4)
+    assert draw(seed=3, top_k=7, top_p=1.0) == draw(seed=3, top_k=100) == draw(seed=3)
+    rng = torch.get_rng_state()
+    draw()
+    assert torch.equal(torch.get_rng_state(), rng)  # the world's own generator is left alone
+
+
+def test_without_an_end_token_all_go_on() -> None:
+    speaker = Speaker(7, seed=5)
+    state, start = beginnings(2)
+    found = sample(speaker, state, start, end=None, max_length=8, samples=3, generator=torch.Generator())
+    assert found.tokens.shape == (2, 3, 8) and (found.lengths == 8).all()
+
+
+def shares(log_probabilities: Tensor, **how: float) -> Tensor:
+    """The distribution drawn from, back in the order of the tokens."""
+    ranked, order = distribution(log_probabilities, **how)  # pyright: ignore
+    return torch.zeros_like(log_probabilities).scatter(1, order, ranked)
+
+
+def test_temperature_top_k_and_the_nucleus_by_hand() -> None:
+    p = torch.tensor([[0.1, 0.4, 0.15, 0.3, 0.05]], dtype=torch.float64)
+    torch.testing.assert_close(shares(p.log()), p)
+    torch.testing.assert_close(shares(p.log(), temperature=0.5), p**2 / (p**2).sum())
+    torch.testing.assert_close(shares(p.log(), top_k=2), torch.tensor([[0, 4 / 7, 0, 3 / 7, 0]], dtype=torch.float64))
+    nucleus = torch.tensor([[0, 0.4, 0.15, 0.3, 0]], dtype=torch.float64) / 0.85
+    torch.testing.assert_close(shares(p.log(), top_p=0.75), nucleus)
+    torch.testing.assert_close(shares(p.log(), top_p=0.84), nucleus)
+    torch.testing.assert_close(shares(p.log(), top_p=0.3), torch.eye(5, dtype=torch.float64)[[1]])
+    # the nucleus is that of the distribution top_k leaves: 4/7 is enough for one half
+    torch.testing.assert_close(shares(p.log(), top_k=2, top_p=0.5), torch.eye(5, dtype=torch.float64)[[1]])
+    assert int((shares(torch.zeros(1, 5), top_k=2) > 0).sum()) == 2  # equals do not widen it
+
+
+def test_the_nucleus_is_the_smallest_set_that_is_enough() -> None:
+    logits = torch.randn(200, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+    p = logits.softmax(1)
+    for top_p in (0.2, 0.5, 0.9, 1.0):
+        for row, kept in zip(p, shares(logits, top_p=top_p) > 0, strict=True):
+            assert row[kept].sum() >= top_p - 1e-9
+            assert row[kept].sum() - row[kept].min() < top_p
+            assert kept.all() or row[kept].min() >= row[~kept].max()
+
+
+def test_they_say_what_is_wrong() -> None:
+    state, start = beginnings(2)
+    speaker, generator = Speaker(5), torch.Generator()
+    for wrong in ({"width": 0}, {"max_length": 0}, {"no_repeated": 0}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"{name}=0: the search for sentences needs at least 1."):
+            beam_search(speaker, state, start, **{"end": END, "width": 2, "max_length": 3, **wrong})
+    with pytest.raises(ValueError, match=r"end=5 is no token: the step knows tokens 0\.\.4."):
+        beam_search(speaker, state, start, end=5, width=2, max_length=3)
+    with pytest.raises(ValueError, match=r"end=-1 is no token: the step knows tokens 0\.\.4."):
+        sample(speaker, state, start, end=-1, max_length=3, generator=generator)
+    with pytest.raises(ValueError, match="samples=0: the search for sentences needs at least 1."):
+        sample(speaker, state, start, end=END, max_length=3, samples=0, generator=generator)
+    with pytest.raises(ValueError, match="temperature=0: it divides the logits, so it must be above 0. For the most"):
+        sample(speaker, state, start, end=END, max_length=3, temperature=0, generator=generator)
+    with pytest.raises(ValueError, match="top_k=0: at least 1 token must be left"):
+        sample(speaker, state, start, end=END, max_length=3, top_k=0, generator=generator)
+    for top_p in (0, 1.1):
+        with pytest.raises(ValueError, match=f"top_p={top_p}: a probability in"):
+            sample(speaker, state, start, end=END, max_length=3, top_p=top_p, generator=generator)
