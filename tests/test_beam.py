@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.beam import Sentences, beam_search
+from pipeline.models.core import Cell, Core, State
 from pipeline.models.sampling import distribution, sample
+from pipeline.padded import stack
 
 END = 1
 
@@ -222,6 +224,28 @@ def test_it_carries_every_tensor_of_the_state_and_rows_stay_in_order() -> None:
     again = beam_search(slow, (torch.arange(3), nothing), start, end=END, width=4, max_length=6)
     assert fast.tokens.tolist() == again.tokens.tolist()
     torch.testing.assert_close(fast.score, again.score)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_it_searches_over_the_core(cell: Cell) -> None:
+    torch.manual_seed(0)
+    core = Core(cell=cell, input_size=6, hidden=6, layers=2).double().eval()
+    words = torch.randn(9, 6, dtype=torch.float64)  # of the way in and of the way out
+    state = tuple(torch.randn(5, *part.shape[1:], dtype=torch.float64) for part in core.initial_state(5))
+    start = torch.arange(5) + 2
+
+    def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        steps, state = core.step(words[tokens], state)
+        return (3 * steps @ words.t()).log_softmax(-1), state
+
+    found = beam_search(step, state, start, end=END, width=3, max_length=8)
+    for row in range(5):
+        for number, sentence in enumerate(listed(found, row)):
+            said = words[torch.tensor([int(start[row]), *sentence[:-1]])]
+            steps, _ = core(stack([said]), tuple(part[row : row + 1] for part in state))
+            scores = (3 * steps.data[0] @ words.t()).log_softmax(-1)
+            expected = scores.gather(1, torch.tensor(sentence)[:, None]).sum()
+            torch.testing.assert_close(found.log_probability[row, number], expected)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
