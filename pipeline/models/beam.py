@@ -82,16 +82,12 @@ def beam_search(
     batch = start.shape[0]
     first_rows = torch.arange(batch, device=start.device)[:, None]
     tokens, history = start, start.new_empty((batch, 1, 0))
-    scores: Tensor | None = None
-    found: Sentences | None = None
+    scores = found = None
     for length in range(1, max_length + 1):
         log_probabilities, state = step(tokens, state)
         live, vocabulary = history.shape[1], log_probabilities.shape[1]
-        if not 0 <= end < vocabulary:
-            raise ValueError(
-                f"end={end} is no token: the step knows tokens 0..{vocabulary - 1}. Give the end token's number."
-            )
         if scores is None or found is None:
+            check_end(end, vocabulary)
             scores = log_probabilities.new_zeros((batch, 1))
             found = _nothing(scores, width, max_length, end)
         total = scores[:, :, None] + log_probabilities.reshape(batch, live, vocabulary)
@@ -100,30 +96,37 @@ def beam_search(
         if length == max_length:
             total = total[:, :, end].topk(min(width, live))
             return _joined(found, total.values, history, total.indices, end, length_power)
-        # at most one end a beginning: behind twice the width there are always enough that go on
-        best, index = total.flatten(1).topk(min(2 * width, live * vocabulary))
-        parent, token = index // vocabulary, index % vocabulary
-        is_end = token == end
-        ended = best.masked_fill(~is_end, -torch.inf)[:, :width]
-        found = _joined(found, ended, history, parent[:, :width], end, length_power)
-        scores, kept = best.masked_fill(is_end, -torch.inf).topk(min(width, best.shape[1]))
+        (ended, ended_parent), (scores, parent, token) = _candidates(total, width, end)
+        found = _joined(found, ended, history, ended_parent, end, length_power)
         is_done = (found.score > -torch.inf).all(dim=1, keepdim=True)
         scores = scores.masked_fill(is_done, -torch.inf)
         if not (scores > -torch.inf).any():
-            break
-        parent, token = parent.gather(1, kept), token.gather(1, kept)
+            return found
         history = torch.cat([_picked(history, parent), token[:, :, None]], dim=2)
         rows = (first_rows * live + parent).flatten()
         tokens, state = token.flatten(), tuple(part.index_select(0, rows) for part in state)
-    assert found is not None, "max_length is at least 1"
-    return found
+    raise AssertionError("the last step returns")
+
+
+def _candidates(total: Tensor, width: int, end: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Scores (B, live, V) -> those that end among the `width` best (score, parent), and the `width` best that go on (score,
+    parent, token), each (B, <= width). -inf marks what is neither.
+    """
+    live, vocabulary = total.shape[1:]
+    # at most one end a beginning: behind twice the width there are always enough that go on
+    best, index = total.flatten(1).topk(min(2 * width, live * vocabulary))
+    parent, token = index // vocabulary, index % vocabulary
+    is_end = token == end
+    ended = best.masked_fill(~is_end, -torch.inf)
+    scores, kept = best.masked_fill(is_end, -torch.inf).topk(min(width, best.shape[1]))
+    return (ended[:, :width], parent[:, :width]), (scores, parent.gather(1, kept), token.gather(1, kept))
 
 
 def check_counts(**counts: int | None) -> None:
     """Raises ValueError for a count below 1; None is none."""
     for name, value in counts.items():
         if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: the search for sentences needs at least 1.")
+            raise ValueError(f"{name}={value}: the search for sentences needs at least 1 here.")
 
 
 def check_end(end: int, vocabulary: int) -> None:

@@ -62,13 +62,10 @@ def sample(
         said = log_probabilities.gather(1, tokens[:, None])[:, 0]
         lengths = lengths + (~is_over).long()
         terms.append(torch.where(is_over, 0.0, said))
-        if end is None:
-            drawn.append(tokens)
-            continue
-        tokens = torch.where(is_over, end, tokens)
+        tokens = tokens if end is None else torch.where(is_over, end, tokens)
         drawn.append(tokens)
-        is_over = is_over | (tokens == end)
-        if is_over.all():
+        is_over = is_over if end is None else is_over | (tokens == end)
+        if end is not None and is_over.all():
             break
     log_probability = torch.stack(terms, dim=1).sum(dim=1).reshape(batch, samples)
     sentences = torch.stack(drawn, dim=1).reshape(batch, samples, -1)
