@@ -60,7 +60,7 @@ def test_sharpest_sampling_is_greedy_and_generators_repeat() -> None:
     greedy = draw(top_k=1)
     assert draw(seed=1, temperature=1e-4) == draw(seed=2, top_p=1e-9) == greedy
     assert draw(seed=3) == draw(seed=3) != draw(seed=4)
-    assert draw(seed=3, top_k=7, top_p=1.0) == draw(seed=3, top_k=100) == draw(seed=3)
+    assert draw(seed=3, top_k=7, top_p=1.0) == draw(seed=3, top_k=100) == draw(seed=3, top_p=1.0)
     rng = torch.get_rng_state()
     draw()
     assert torch.equal(torch.get_rng_state(), rng)  # the world's own generator is left alone
@@ -82,6 +82,7 @@ def shares(log_probabilities: Tensor, **how: float) -> Tensor:
 def test_temperature_top_k_and_the_nucleus_by_hand() -> None:
     p = torch.tensor([[0.1, 0.4, 0.15, 0.3, 0.05]], dtype=torch.float64)
     torch.testing.assert_close(shares(p.log()), p)
+    torch.testing.assert_close(shares(p.log(), top_k=9, top_p=1.0), p)  # cuts that cut nothing
     torch.testing.assert_close(shares(p.log(), temperature=0.5), p**2 / (p**2).sum())
     torch.testing.assert_close(shares(p.log(), top_k=2), torch.tensor([[0, 4 / 7, 0, 3 / 7, 0]], dtype=torch.float64))
     nucleus = torch.tensor([[0, 0.4, 0.15, 0.3, 0]], dtype=torch.float64) / 0.85

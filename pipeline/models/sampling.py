@@ -75,7 +75,7 @@ def sample(
 def distribution(
     log_probabilities: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What to draw from: probabilities (N, K) in falling order, and the tokens they belong to (N, K) int64.
+    """What to draw from: probabilities (N, K) and the tokens they belong to (N, K) int64; in falling order if anything is cut.
 
     Args:
         log_probabilities: (N, V); logits do too.
@@ -94,9 +94,10 @@ def distribution(
         raise ValueError(f"top_k={top_k}: at least 1 token must be left to draw from. Leave it out to keep all.")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p}: a probability in (0, 1] is needed; 0.9 is usual. Leave it out to keep all.")
-    ranked, order = (log_probabilities / temperature).sort(dim=1, descending=True, stable=True)
-    if top_k is not None:
-        ranked = ranked[:, :top_k]
+    logits = log_probabilities / temperature
+    if top_k is None and top_p is None:  # the frequent case needs no order, and sorting is most of the cost
+        return logits.softmax(dim=1), torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+    ranked, order = logits.topk(logits.shape[1] if top_k is None else min(top_k, logits.shape[1]), dim=1)
     probabilities = ranked.softmax(dim=1)
     if top_p is not None:
         before = probabilities.cumsum(dim=1) - probabilities
@@ -104,4 +105,4 @@ def distribution(
         is_outside[:, 0] = False
         probabilities = probabilities.masked_fill(is_outside, 0.0)
         probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
-    return probabilities, order[:, : probabilities.shape[1]]
+    return probabilities, order
