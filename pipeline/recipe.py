@@ -24,7 +24,7 @@ from pipeline.heads.segment import Segment
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
-from pipeline.models.core import MINIMAL, Core, DropMask
+from pipeline.models.core import GATED, MINIMAL, Core, DropMask
 from pipeline.models.mean import MeanCore
 from pipeline.models.model import Encoder, Model
 from pipeline.section import Section
@@ -111,8 +111,11 @@ class CoreSection(Section):
     recurrent_dropout: Annotated[Fraction, Field(description="on h_{t-1}, constant in time")] = 0.0
     recurrent_mask: Annotated[
         DropMask,
-        Field(description="one mask on h_{t-1} for the batch (fused kernels), or one a sequence (a slow loop)"),
+        Field(description="one mask on h_{t-1} for the batch (fused kernels), or one a sequence (a slower loop)"),
     ] = "batch"
+    memory_steps: Annotated[
+        int, Field(ge=0, description="a gated cell starts out remembering up to so many steps; 0: forget bias 1")
+    ] = 0
 
     @model_validator(mode="after")
     def _fits(self) -> CoreSection:
@@ -126,6 +129,11 @@ class CoreSection(Section):
             raise ValueError(
                 f"cell {self.cell} has no recurrent weights, so there is nothing to drop h_{{t-1}} from; "
                 "leave core.recurrent_dropout at 0, or use core.input_dropout"
+            )
+        if self.memory_steps and (self.cell not in GATED or self.memory_steps < 3):
+            raise ValueError(
+                f"memory_steps is {self.memory_steps} and cell is {self.cell}; it would be 3 or more, for one of "
+                f"{', '.join(GATED)}. Leave it at 0, or choose such a cell"
             )
         if self.layer_norm and self.layers < 2:
             raise ValueError("layer_norm stands between layers; give layers of 2 or more, or leave it out")
@@ -146,6 +154,7 @@ class CoreSection(Section):
             input_dropout=self.input_dropout,
             recurrent_dropout=self.recurrent_dropout,
             recurrent_mask=self.recurrent_mask,
+            memory_steps=self.memory_steps,
         )
 
 

@@ -119,6 +119,24 @@ PROMISES = [
         "mean accuracy >= 0.85, above the ridge",
         "show_pose:pose",
     ),
+    Promise(
+        "core-contract",
+        "every cell x layers x direction: windows, steps, padding, torch.nn, another process",
+        "differences <= 1e-5, padding inert, bit-equal across processes",
+        "show_core:core_contract",
+    ),
+    Promise(
+        "dropout-cost",
+        "a training step with dropout on h_(t-1) beside the bare fused layer",
+        "<= 1.3 times torch.nn",
+        "show_core:dropout_cost",
+    ),
+    Promise(
+        "probes",
+        "adding problem, copy memory, digits row by row, ablations, gradients through time",
+        "adding T=100: GRU and LSTM MSE <= 0.01",
+        "show_probes:probes",
+    ),
 ]
 
 

@@ -143,6 +143,11 @@ ONE_MISTAKE = [
         "0, or use core.input_dropout.",
     ),
     ("core.layer_norm=true", "layer_norm stands between layers; give layers of 2 or more, or leave it out."),
+    (
+        "core={cell: rnn_tanh, memory_steps: 50}",
+        "memory_steps is 50 and cell is rnn_tanh; it would be 3 or more, for one of lstm, gru, mingru, minlstm. Leave it",
+    ),
+    ("core.memory_steps=2", "memory_steps is 2 and cell is gru; it would be 3 or more"),
     ("core.recurrent_mask=row", "core.recurrent_mask = 'row' is not known. One of: batch, sequence."),
     ("heads={path: {}}", "a head cannot be called 'path': it names columns and parameters. Use letters, digits and _"),
     ("heads={a.b: {}}", "a head cannot be called 'a.b'"),

@@ -9,7 +9,7 @@ import torch
 from made_cores import CELLS, FUSED, B, D, H, T, by_hand, in_windows, make, random_state, sequences, weights_of
 from torch import nn
 
-from pipeline.models.core import GATES, Core
+from pipeline.models.core import GATED, GATES, Core
 from pipeline.models.loop import Weights, run_loop
 from pipeline.models.mean import MeanCore
 from pipeline.models.minimal import recur, scan
@@ -77,6 +77,25 @@ def test_the_forget_bias_starts_at_1_and_all_others_at_0(cell):
         if cell in ("lstm", "minlstm"):
             wanted[H : 2 * H] = 1.0  # the order of gates: input, forget, ...
         assert torch.equal(both, wanted)
+
+
+@pytest.mark.parametrize("cell", GATED)
+def test_memory_steps_set_what_a_step_keeps_and_writes(cell):
+    """With biases alone a step keeps u / (1 + u) of the state, u spread over [1, memory - 1], and writes the rest."""
+    torch.manual_seed(0)
+    core = Core(cell=cell, input_size=D, hidden=500, memory_steps=40, bidirectional=True)
+    for suffix in ("_l0", "_l0_reverse"):
+        bias = core.get_parameter(f"bias_ih{suffix}").view(GATES[cell], 500)
+        keep, write = {
+            "lstm": (bias[1].sigmoid(), bias[0].sigmoid()),
+            "gru": (bias[1].sigmoid(), 1 - bias[1].sigmoid()),
+            "mingru": (1 - bias[0].sigmoid(), bias[0].sigmoid()),
+            "minlstm": (bias[1].sigmoid(), bias[0].sigmoid()),  # they sum to 1, so f / (f + i) is f
+        }[cell]
+        same(keep + write, torch.ones(500))
+        u = keep / (1 - keep)
+        assert 0.99 < u.min() < 2 and 38 < u.max() < 39.01 and 18 < u.mean() < 22
+        assert sum(int(row.abs().sum() > 0) for row in bias) == (2 if cell in ("lstm", "minlstm") else 1)
 
 
 @each_cell
