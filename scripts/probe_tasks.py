@@ -42,7 +42,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Course:
-    """What came of a training: validation error at its end, steps, seconds, and whether it reached its goal."""
+    """What came of a training: validation error at its end, steps, seconds of processor time (one thread), and whether it
+    reached its goal.
+    """
 
     error: float
     steps: int
@@ -100,11 +102,11 @@ def make_core(setting: Setting, input_size: int) -> Core:
 
 def train(draw: Draw, setting: Setting, goal: float, seconds: float, classes: int = 0) -> Course:
     """Adam on fresh sequences until the validation error (1,000 sequences, each 100 steps) is at most `goal`, or steps or
-    `seconds` have run out. classes=0: one number after the last step, mean squared error; else a class at each of the
-    last 10 steps, the share of wrong ones.
+    `seconds` of processor time have run out. classes=0: one number after the last step, mean squared error; else a
+    class at each of the last 10 steps, the share of wrong ones.
     """
     torch.set_num_threads(1)
-    started = time.monotonic()
+    started = time.process_time()
     held_x, held_y = draw(1000, torch.Generator().manual_seed(10**6))
     core = make_core(setting, held_x.shape[2])
     head = nn.Linear(setting.hidden, max(1, classes))
@@ -126,7 +128,7 @@ def train(draw: Draw, setting: Setting, goal: float, seconds: float, classes: in
         if setting.clip:
             nn.utils.clip_grad_norm_(parameters, setting.clip)
         optimizer.step()
-        late = time.monotonic() - started > seconds
+        late = time.process_time() - started > seconds
         if step % 100 == 0 or step == setting.steps or late:
             with torch.no_grad():
                 found = answer(held_x)
@@ -134,17 +136,18 @@ def train(draw: Draw, setting: Setting, goal: float, seconds: float, classes: in
             error = float(wrong)
             if not error > goal or late:
                 break
-    return Course(error, step, time.monotonic() - started, error <= goal)
+    return Course(error, step, time.process_time() - started, error <= goal)
 
 
 def digits(cell: str, seed: int, epochs: int = 60) -> tuple[float, float]:
     """scikit-learn's digits, 8 rows of 8 pixels as 8 steps: accuracy on the last 600 images after so many epochs on the
-    1,197 before them (no image chooses anything), and the seconds. cell 'mean' is a linear model of the mean row.
+    1,197 before them (no image chooses anything), and the seconds of processor time. cell 'mean' is a linear model of
+    the mean row.
     """
     from sklearn.datasets import load_digits
 
     torch.set_num_threads(1)
-    started = time.monotonic()
+    started = time.process_time()
     images, labels = (torch.from_numpy(a) for a in load_digits(return_X_y=True))
     x, y = images.float().reshape(-1, 8, 8) / 16.0, labels.long()
     setting = Setting(cell="gru" if cell == "mean" else cell, seed=seed, lr=3e-3)
@@ -164,7 +167,7 @@ def digits(cell: str, seed: int, epochs: int = 60) -> tuple[float, float]:
             nn.utils.clip_grad_norm_(core.parameters(), setting.clip)
             optimizer.step()
     with torch.no_grad():
-        return float((answer(x[1197:]).argmax(1) == y[1197:]).float().mean()), time.monotonic() - started
+        return float((answer(x[1197:]).argmax(1) == y[1197:]).float().mean()), time.process_time() - started
 
 
 def gradient_through_time(setting: Setting, length: int, batch: int = 32) -> list[float]:

@@ -38,7 +38,7 @@ def probes(data: Path, seeds: int) -> Answer:
 def _adding(pool: ProcessPoolExecutor, seeds: int) -> Answer:
     watch = proof.Stopwatch()
     rows = {
-        "GRU": Setting("gru", memory=LENGTH),
+        "GRU": Setting("gru"),
         "LSTM, memory_steps=100": Setting("lstm", memory=LENGTH),
         "tanh RNN": Setting("rnn_tanh", lr=1e-3, steps=2000),
         "LSTM, forget bias 1": Setting("lstm", steps=2000),
@@ -58,7 +58,9 @@ def _adding(pool: ProcessPoolExecutor, seeds: int) -> Answer:
     found = {name: _row(name, futures) for name, futures in jobs.items()}
     seconds = watch.seconds
     print(
-        f"  all of them in {seconds / 60:.1f} minutes; the last three rows are stopped after a minute each", flush=True
+        f"  all of them in {seconds / 60:.1f} minutes; seconds are processor time, one thread; the last four rows stop "
+        "after 60 of them",
+        flush=True,
     )
     gru, lstm, tanh = (max(c.error for c in found[name]) for name in list(rows)[:3])
     figure = (
@@ -75,7 +77,7 @@ def _adding_long(pool: ProcessPoolExecutor) -> None:
             "LSTM, memory_steps=400": Setting("lstm", memory=400, lr=5e-3),
         }.items()
     }
-    print("\nadding problem, T=400, reported; each stops after 150 seconds")
+    print("\nadding problem, T=400, reported; each stops after 150 seconds of processor time")
     for name, futures in jobs.items():
         _row(name, futures)
 
@@ -91,7 +93,7 @@ def _copying(pool: ProcessPoolExecutor) -> None:
         for name, setting in settings.items()
     }
     print(
-        "\ncopy memory, 10 symbols of 8 over 20 blanks: share of wrong symbols (chance: 0.875); 90 seconds at most each"
+        "\ncopy memory, 10 symbols of 8 over 20 blanks: share of wrong symbols (chance: 0.875); 90 seconds of processor time at most each"
     )
     for name, futures in jobs.items():
         _row(name, futures)
@@ -114,7 +116,7 @@ def _ablation(pool: ProcessPoolExecutor) -> None:
     gru, lstm = Setting("gru", steps=1000), Setting("lstm", steps=1000, memory=length)
     tanh = Setting("rnn_tanh", steps=1000, lr=1e-3)
     rows = {
-        "GRU, as shipped": gru,
+        "GRU": gru,
         "GRU, uniform recurrent init": replace(gru, init="uniform"),
         "GRU, no clipping": replace(gru, clip=0.0),
         "LSTM, memory_steps=50": lstm,
@@ -122,7 +124,7 @@ def _ablation(pool: ProcessPoolExecutor) -> None:
         "LSTM, forget bias 0": replace(lstm, memory=0, forget=0.0),
         "LSTM, memory_steps=50, uniform": replace(lstm, init="uniform"),
         "LSTM, memory_steps=50, no clip": replace(lstm, clip=0.0),
-        "tanh RNN, as shipped": tanh,
+        "tanh RNN": tanh,
         "tanh RNN, uniform": replace(tanh, init="uniform"),
         "tanh RNN, no clipping": replace(tanh, clip=0.0),
     }
@@ -130,7 +132,9 @@ def _ablation(pool: ProcessPoolExecutor) -> None:
         name: [pool.submit(tasks.train, tasks.adding(length), replace(s, seed=n), GOAL, 25.0) for n in range(seeds)]
         for name, s in rows.items()
     }
-    print(f"\nablation on the adding problem, T={length}, at most 1,000 steps or 25 seconds, {seeds} seeds")
+    print(
+        f"\nablation on the adding problem, T={length}, at most 1,000 steps or 25 seconds of processor time, {seeds} seeds"
+    )
     for name, futures in jobs.items():
         _row(name, futures)
 
