@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -47,14 +48,14 @@ def _adding(pool: ProcessPoolExecutor, seeds: int) -> Answer:
     }
     jobs = {
         name: [
-            pool.submit(tasks.train, tasks.adding(LENGTH), replace(setting, seed=seed), GOAL, 240.0 if n < 2 else 60.0)
+            pool.submit(
+                tasks.train, partial(tasks.adding, LENGTH), replace(setting, seed=seed), GOAL, 240.0 if n < 2 else 60.0
+            )
             for seed in range(seeds)
         ]
         for n, (name, setting) in enumerate(rows.items())
     }
-    print(
-        f"\nadding problem, T={LENGTH}: validation mean squared error (always 1: 0.167); one layer of 64, batch 32, Adam"
-    )
+    print(f"\nadding problem, T={LENGTH}: validation mean squared error (always 1: 0.167); one layer of 64, batch 32")
     found = {name: _row(name, futures) for name, futures in jobs.items()}
     seconds = watch.seconds
     print(
@@ -71,7 +72,7 @@ def _adding(pool: ProcessPoolExecutor, seeds: int) -> Answer:
 
 def _adding_long(pool: ProcessPoolExecutor) -> None:
     jobs = {
-        name: [pool.submit(tasks.train, tasks.adding(400), setting, GOAL, 150.0)]
+        name: [pool.submit(tasks.train, partial(tasks.adding, 400), setting, GOAL, 150.0)]
         for name, setting in {
             "GRU, memory_steps=400": Setting("gru", memory=400, lr=5e-3),
             "LSTM, memory_steps=400": Setting("lstm", memory=400, lr=5e-3),
@@ -89,11 +90,16 @@ def _copying(pool: ProcessPoolExecutor) -> None:
         "tanh RNN": Setting("rnn_tanh", lr=1e-3),
     }
     jobs = {
-        name: [pool.submit(tasks.train, tasks.copying(20), replace(setting, hidden=128, steps=10_000), 0.01, 90.0, 8)]
+        name: [
+            pool.submit(
+                tasks.train, partial(tasks.copying, 20), replace(setting, hidden=128, steps=10_000), 0.01, 90.0, 8
+            )
+        ]
         for name, setting in settings.items()
     }
     print(
-        "\ncopy memory, 10 symbols of 8 over 20 blanks: share of wrong symbols (chance: 0.875); 90 seconds of processor time at most each"
+        "\ncopy memory, 10 symbols of 8 over 20 blanks: share of wrong symbols (chance: 0.875); 90 seconds of "
+        "processor time at most each"
     )
     for name, futures in jobs.items():
         _row(name, futures)
@@ -129,7 +135,10 @@ def _ablation(pool: ProcessPoolExecutor) -> None:
         "tanh RNN, no clipping": replace(tanh, clip=0.0),
     }
     jobs = {
-        name: [pool.submit(tasks.train, tasks.adding(length), replace(s, seed=n), GOAL, 25.0) for n in range(seeds)]
+        name: [
+            pool.submit(tasks.train, partial(tasks.adding, length), replace(s, seed=n), GOAL, 25.0)
+            for n in range(seeds)
+        ]
         for name, s in rows.items()
     }
     print(
