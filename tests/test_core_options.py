@@ -112,6 +112,8 @@ def test_nothing_strays_from_the_device_of_the_weights():
     """On the meta device a tensor that was made elsewhere stops the operation."""
     lengths = torch.tensor([4, 0, 2])
     for cell, bidirectional, mask in itertools.product(CELLS, (False, True), ("batch", "sequence")):
+        if mask == "sequence" and cell not in FUSED:
+            continue
         drop = {"recurrent_dropout": 0.5, "recurrent_mask": mask} if cell in FUSED else {}
         core = (
             make(cell, 2, bidirectional=bidirectional, residual=True, layer_norm=True, input_dropout=0.5, **drop)
