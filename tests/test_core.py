@@ -31,7 +31,7 @@ from made_cores import (
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.models.core import Core, detached
+from pipeline.models.core import Core, State
 from pipeline.padded import Padded, stack
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -46,6 +46,10 @@ each_direction = pytest.mark.parametrize("bidirectional", [False, True])
 
 def same(one, other) -> None:
     torch.testing.assert_close(one, other, **CLOSE)
+
+
+def detached(state: State) -> State:
+    return tuple(s.detach() for s in state)
 
 
 def bit_equal(one, other) -> None:
