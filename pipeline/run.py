@@ -296,7 +296,7 @@ def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path,
         }
         values = config.model_dump(mode="json")
         values |= {part: {**values[part], **changes} for part, changes in parts.items()} | {"heads": heads}
-        values["core"] |= {"bidirectional": False, "residual": False, "recurrent_dropout": 0.0}
+        values["core"] = {k: values["core"][k] for k in ("cell", "hidden", "layers", "input_dropout")}
         other = load_config(None, base=values)
         where = folder / "baselines" / name.replace(" ", "_")
         where.mkdir(parents=True, exist_ok=True)

@@ -125,6 +125,24 @@ PROMISES = [
         "the same times to the millisecond, the same texts",
         "show_writers:writers",
     ),
+    Promise(
+        "core-contract",
+        "every cell x layers x direction: windows, steps, padding, torch.nn, another process",
+        "differences <= 1e-5, padding inert, bit-equal across processes",
+        "show_core:core_contract",
+    ),
+    Promise(
+        "dropout-cost",
+        "a training step with dropout on h_(t-1) beside the bare fused layer",
+        "<= 1.3 times torch.nn",
+        "show_core:dropout_cost",
+    ),
+    Promise(
+        "probes",
+        "adding problem, copy memory, digits row by row, ablations, gradients through time",
+        "adding T=100: GRU and LSTM MSE <= 0.01",
+        "show_probes:probes",
+    ),
 ]
 
 

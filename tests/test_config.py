@@ -112,7 +112,7 @@ ONE_MISTAKE = [
     ("heads.classify.drop=0.1", "heads.classify.drop is not a setting. Did you mean 'dropout'?"),
     (
         "core.cell=lstn",
-        "core.cell = 'lstn' is not known. Did you mean 'lstm'? One of: rnn_tanh, rnn_relu, lstm, gru, mean.",
+        "core.cell = 'lstn' is not known. Did you mean 'lstm'? One of: rnn_tanh, rnn_relu, lstm, gru, mingru, minlstm, mean.",
     ),
     ("encoder.kind=frame", "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series."),
     (
@@ -135,8 +135,20 @@ ONE_MISTAKE = [
     ("core.layers=0", "cell gru needs layers of 1 or more; only cell mean may have 0."),
     (
         "core={cell: mean, bidirectional: true}",
-        "cell mean has neither directions, residual connections nor recurrent dropout; leave them out.",
+        "cell mean has neither directions, residual connections, layer norm nor recurrent dropout; leave them out.",
     ),
+    (
+        "core={cell: mingru, recurrent_dropout: 0.2}",
+        "cell mingru has no recurrent weights, so there is nothing to drop h_{t-1} from; leave core.recurrent_dropout at "
+        "0, or use core.input_dropout.",
+    ),
+    ("core.layer_norm=true", "layer_norm stands between layers; give layers of 2 or more, or leave it out."),
+    (
+        "core={cell: rnn_tanh, memory_steps: 50}",
+        "memory_steps is 50 and cell is rnn_tanh; it would be 3 or more, for one of lstm, gru, mingru, minlstm. Leave it",
+    ),
+    ("core.memory_steps=2", "memory_steps is 2 and cell is gru; it would be 3 or more"),
+    ("core.recurrent_mask=row", "core.recurrent_mask = 'row' is not known. One of: batch, sequence."),
     ("heads={path: {}}", "a head cannot be called 'path': it names columns and parameters. Use letters, digits and _"),
     ("heads={a.b: {}}", "a head cannot be called 'a.b'"),
     ("heads={items: {}}", "a head cannot be called 'items'"),
