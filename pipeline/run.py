@@ -199,7 +199,7 @@ def measure(
                 paired = {"paired_accuracy": paired_accuracy(*scores_and_labels(judged.evidence[head]), pairs)}
             if order == "forward":
                 found |= _unknown(config, prepared, checkpoint.model, head, judged, place)
-                groups = [r.group or r.path for r in dataset.rows]
+                groups = [r.group or r.path for r in (dataset.rows[i] for i, _ in dataset.places)]
                 low, high = judged.heads[head].interval(judged.evidence[head], groups)
                 found |= {} if math.isnan(low) else {"interval": [low, high]}
             rows.append({"model": name, "order": order, "head": head, **paired, **found})

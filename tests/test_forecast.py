@@ -274,6 +274,10 @@ def test_metrics_over_any_batches_are_those_of_all_forecasts_at_once(patch, from
         "below_0.9": float((truth <= quantiles[..., 1]).float().mean()),
     }
     assert found[0] == pytest.approx(wanted, rel=1e-4)
+    evidence = head.evidence(model.watch({"series": series()}), batch_of(series()))
+    low, high = head.interval(evidence[:3], ["a", "b", "c"])
+    assert low <= head.metrics(evidence[:3])["skill"] <= high
+    assert head.interval(evidence[:1] * 3, ["a", "b", "c"]) == pytest.approx([head.metrics(evidence[:1])["skill"]] * 2)
 
 
 def test_sequences_too_short_to_judge_by_are_a_sentence():
@@ -460,7 +464,13 @@ def test_anticipation_is_judged_step_by_step():
             changed = then != now
             assert found[f"changed_{lead}"] == pytest.approx(float((then == answer)[changed].float().mean()))
     assert found["count"] == 72
-    assert found["accuracy"] == pytest.approx((found["accuracy_0.5"] + found["accuracy_1"]) / 2)
+    known = truth[:, 1:] != UNKNOWN
+    assert found["accuracy"] == pytest.approx(float((said == truth)[:, 1:][known].float().mean()))
+    low, high = head.interval(evidence, ["a", "b", "c"])
+    assert low <= found["accuracy"] <= high
+    assert head.interval(evidence[:1] * 3, ["a", "b", "c"]) == pytest.approx(
+        [head.metrics(evidence[:1])["accuracy"]] * 2
+    )
 
 
 def test_rows_without_a_known_future_are_a_sentence():

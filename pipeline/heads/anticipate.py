@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.models.prediction import Anticipation, Prediction
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
@@ -94,6 +95,7 @@ class Anticipate(nn.Module):
         is_new = (lengths > 0)[:, None]
         return torch.where(is_new, now, memory[0]), is_new | memory[1]
 
+    @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """For each row the classes now and at each lead; alike likely where nothing was seen."""
         output, has_any = memory
@@ -129,8 +131,8 @@ class Anticipate(nn.Module):
 
     def metrics(self, evidence: Sequence[Tensor]) -> dict[str, Any]:
         """By lead, over all steps: accuracy, its mean over classes, accuracy where the class changes until then, and two
-        answers that see nothing: the true class of now, and the class that is most frequent then. `accuracy` is the
-        mean over the leads above 0. Raises ValueError without a step to judge.
+        answers that see nothing: the true class of now, and the class that is most frequent then. `accuracy` is
+        that of all leads above 0 together. Raises ValueError without a step to judge.
         """
         counts = torch.stack(list(evidence)).sum(0).double()
         if not counts.sum():
@@ -150,12 +152,28 @@ class Anticipate(nn.Module):
             }
             if lead:
                 found[f"changed_{lead:g}"] = float(changed.diagonal().sum() / changed.sum().clamp(min=1))
-        found["accuracy"] = float(np.mean([found[f"accuracy_{lead:g}"] for lead in self.leads[1:]]))
+        hits, steps = _hits(counts)
+        found["accuracy"] = float(hits / steps.clamp(min=1))
         found["count"] = int(counts[0].sum())
         return found
+
+    def calibrate(self, train: Sequence[Tensor], validation: Sequence[Tensor]) -> str:
+        """Nothing to fit."""
+        return ""
+
+    def interval(self, evidence: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % interval of the accuracy over the leads above 0, drawn by groups."""
+        right, total = _hits(torch.stack(list(evidence)))
+        return ratio_interval(right, total, groups)
 
     def _truth(self, seen: Seen, batch: Batch) -> Tensor:
         """(B, T, 1 + leads), UNKNOWN in the padding."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
         return torch.where(seen.steps.mask[:, :, None], target.data, UNKNOWN)
+
+
+def _hits(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts (..., 1 + leads, 2, then, said) -> how many answers to leads above 0 are right, and how many there are."""
+    later = counts[..., 1:, :, :, :]
+    return later.diagonal(dim1=-2, dim2=-1).sum((-1, -2, -3)), later.sum((-1, -2, -3, -4))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
+from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.quantile import pinball
 from pipeline.models.core import Core
 from pipeline.models.prediction import Prediction, SeriesForecast
@@ -126,6 +127,7 @@ class Forecast(nn.Module):
         value = values[row, (lengths * self.patch - 1).clamp(min=0)]
         return torch.where(is_new, now, output), torch.where(is_new, value, last), count + lengths * self.patch
 
+    @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """The next steps of each row, at their seconds; none where nothing was seen."""
         output, last, count = memory
@@ -182,6 +184,17 @@ class Forecast(nn.Module):
             found["pinball"] = float(losses.mean())
             found |= {f"below_{q:g}": float(b) for q, b in zip(self.quantiles, below, strict=True)}
         return found
+
+    def calibrate(self, train: Sequence[Tensor], validation: Sequence[Tensor]) -> str:
+        """Nothing to fit."""
+        return ""
+
+    def interval(self, evidence: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % interval of the skill, drawn by groups."""
+        error = 1 if self.point == "mean" else 2
+        sums = torch.stack(list(evidence)).double().sum(1)  # (N, 5 + 2 Q)
+        low, high = ratio_interval(sums[:, error], sums[:, error + 2], groups)
+        return 1.0 - high, 1.0 - low
 
     def _values(self, seen: Seen) -> Tensor:
         """(B, T, D) of the sense, without its padding's garbage."""
