@@ -77,7 +77,7 @@ def _line(folder: Path) -> dict[str, float]:
 def _actions(work: Path, seeds: int) -> dict[str, float]:
     """The table of puppets; returns the figures at one second."""
     watch = proof.Stopwatch()
-    proof.prepare_dataset("puppets", "--size", "small", "--out", work / "puppets")
+    proof.prepare_dataset("puppets", "--size", "full", "--out", work / "puppets")
     common = [f"data.path={work}/puppets/long.jsonl", f"data.features={work}/features"]
     proof.unreel("extract", proof.REPOSITORY / "configs/puppets/anticipate.yaml", *common)
     reports = proof.train_all(
@@ -90,7 +90,7 @@ def _actions(work: Path, seeds: int) -> dict[str, float]:
     found = [pick(r) for r in reports]
     mean = pick(reports[0], "mean-pool linear")
     print(
-        f"\npuppets, long videos of unseen actors, {found[0]['count']:,} looks: what will be going on, by seconds ahead"
+        f"\npuppets full, long videos of unseen actors, {found[0]['count']:,} looks: what will be going on, by seconds ahead"
     )
     print(f"  {'':<42}" + "".join(f"{lead:>8}" for lead in ("0", *LEADS)))
     rows: list[tuple[str, Sequence[dict[str, Any]], str]] = [
