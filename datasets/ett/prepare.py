@@ -15,7 +15,11 @@ from pipeline.data.readers import write_and_describe
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 MONTH = 30 * 24  # hours, as everyone who reports on it counts them
-PARTS: dict[Split, tuple[int, int]] = {"train": (0, 12 * MONTH), "val": (12 * MONTH, 16 * MONTH), "test": (16 * MONTH, 20 * MONTH)}
+PARTS: dict[Split, tuple[int, int]] = {
+    "train": (0, 12 * MONTH),
+    "val": (12 * MONTH, 16 * MONTH),
+    "test": (16 * MONTH, 20 * MONTH),
+}
 
 
 def read_hours(path: Path) -> np.ndarray:
