@@ -101,11 +101,11 @@ def _vocabularies(given: object, recipe: Recipe) -> dict[str, Vocabulary]:
     """The names of each head's classes. Raises ValueError that names the head."""
     given = given if isinstance(given, dict) else {}
     found = {}
-    for head in recipe.heads:
+    for head, section in recipe.heads.items():
         names = given.get(head)
         if (
             not isinstance(names, list)
-            or not names
+            or (not names and section.wants is not None)
             or not all(isinstance(n, str) for n in names)
             or len(set(names)) < len(names)
         ):

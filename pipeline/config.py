@@ -41,6 +41,12 @@ class DataSection(Section):
     window: Annotated[
         Positive | None, Field(description="training sees at most so many looks of a video at a time")
     ] = 64
+    stride: Annotated[
+        Positive | None,
+        Field(
+            description="each window that starts at a multiple of it is a sample, in testing too; none draws one a row"
+        ),
+    ] = None
     read: Annotated[
         Literal["auto", "features", "pixels"],
         Field(description="auto: stored features where the CNN is frozen, else pixels"),
@@ -202,6 +208,31 @@ class Config(Recipe):
                 f"training.augment.mirror is for series, and encoder.kind = {self.encoder.kind} reads none; leave it out "
                 "(crop, flip and colour change pixels)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Config:
+        window = self.data.window
+        if self.data.stride is not None and window is None:
+            raise ValueError(
+                f"data.stride = {self.data.stride} places windows, and data.window is none; give data.window as well"
+            )
+        if self.data.stride is not None and self.training.carry:
+            raise ValueError(
+                "training.carry reads the windows of a row one after another, and data.stride makes each a sample of its "
+                "own; leave one of them out"
+            )
+        if self.training.carry and window is not None and self.encoder.kind == "series" and window % self.encoder.patch:
+            raise ValueError(
+                f"data.window = {window} is no multiple of encoder.patch = {self.encoder.patch}, so carried windows would "
+                f"lose steps; use {window // self.encoder.patch * self.encoder.patch or self.encoder.patch}"
+            )
+        for name, head in self.heads.items():
+            if head.kind == "forecast" and window is not None and window < head.context + head.steps:
+                raise ValueError(
+                    f"data.window = {window} holds no forecast of the head '{name}': its context of {head.context} and "
+                    f"{head.steps} steps behind it are {head.context + head.steps}; give at least that"
+                )
         return self
 
     @property

@@ -140,8 +140,8 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
     data, seed = config.data, config.training.seed
     labelled = list(manifest.rows)
     for name, head in config.heads.items():
-        kept = [r for r in labelled if head.classes(r)]
-        wanted = "span" if head.kind == "segment" else "label"
+        wanted = head.wants
+        kept = [r for r in labelled if wanted is None or head.classes(r)]
         if not kept:
             raise ConfigError(
                 f"'{data.path}' has no row with a {wanted}, and the head '{name}' learns from them. Add {wanted}s, or give "

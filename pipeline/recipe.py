@@ -19,7 +19,9 @@ from pipeline.encoders.backbone import BUNDLED, Backbone
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.runtime import Look, Runtime, build_look, runtime_name
 from pipeline.encoders.series import SeriesEncoder
+from pipeline.heads.anticipate import Anticipate
 from pipeline.heads.classify import Classify, Pool
+from pipeline.heads.forecast import Forecast, Mode, Point
 from pipeline.heads.segment import Segment
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend
@@ -84,15 +86,20 @@ class SeriesSection(Section):
     """Stored sequences as a sense: features, poses, sensors, as .npy files (T, D) on the model's clock."""
 
     kind: Literal["series"] = "series"
+    patch: Annotated[int, Field(gt=0, description="steps of the series that make one step of the core")] = 1
+    from_last: Annotated[
+        bool, Field(description="a patch as its differences from its last value, with that value beside them")
+    ] = False
     project: Annotated[int, Field(ge=0, description="width that the core sees; 0 keeps the series'")] = 128
-    normalise: Annotated[Normalise, Field(description="of the series")] = "fitted"
+    normalise: Annotated[Normalise, Field(description="of the series, or of its patches")] = "fitted"
     dropout: Annotated[Fraction, Field(description="on the series, one mask a sequence")] = 0.2
 
     def build(self, input_size: int | None) -> SeriesEncoder:
         """The adapter; input_size is the series' width."""
         assert input_size is not None, "series have a width"
-        adapter = Adapter(input_size=input_size, project=self.project, normalise=self.normalise, dropout=self.dropout)
-        return SeriesEncoder(adapter=adapter)
+        width = SeriesEncoder.patch_size(input_size, self.patch, self.from_last)
+        adapter = Adapter(input_size=width, project=self.project, normalise=self.normalise, dropout=self.dropout)
+        return SeriesEncoder(adapter=adapter, patch=self.patch, from_last=self.from_last)
 
 
 class CoreSection(Section):
@@ -159,20 +166,24 @@ class CoreSection(Section):
 
 
 class Around(NamedTuple):
-    """What a head stands in: the width of the core's outputs, steps a second, whether the core can stream, and the width of
-    what the core is given.
+    """What a head stands in: the width of the core's outputs, looks a second, whether the core can stream, the width of what
+    the core is given, the sense with the width of its raw sequence, and how many looks make one step of the core.
     """
 
     input_size: int
     rate: float
     is_causal: bool
     watched_size: int = 0
+    sense: str = "frames"
+    width: int = 0
+    patch: int = 1
 
 
 class ClassifySection(Section):
     """Which class: learns from the manifest's labels."""
 
     kind: Literal["classify"] = "classify"
+    wants: ClassVar[str | None] = "label"
     columns: ClassVar[tuple[str, ...]] = ("label", "score", "top", "unknown", "distance")
     pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
     dropout: Fraction = 0.5
@@ -209,6 +220,7 @@ class SegmentSection(Section):
     """What happens when: learns from the manifest's spans, a label for every look and a CRF over them."""
 
     kind: Literal["segment"] = "segment"
+    wants: ClassVar[str | None] = "span"
     columns: ClassVar[tuple[str, ...]] = ("spans",)
     background: Annotated[
         str | None, Field(min_length=1, description="name of what no span covers; null where spans tile a video")
@@ -251,11 +263,80 @@ class SegmentSection(Section):
         )
 
 
+class ForecastSection(Section):
+    """What comes next, as numbers: learns from the sequence itself."""
+
+    kind: Literal["forecast"] = "forecast"
+    wants: ClassVar[str | None] = None
+    columns: ClassVar[tuple[str, ...]] = ("times", "values", "quantiles")
+    steps: Annotated[int, Field(gt=0, description="how many looks ahead")]
+    context: Annotated[int, Field(gt=0, description="looks seen before a forecast is learnt or judged")] = 1
+    mode: Annotated[Mode, Field(description="all steps at once, or a segment at a time from its own output")] = "direct"
+    segment: Annotated[Positive | None, Field(description="of the recursive mode; encoder.patch by default")] = None
+    from_last: Annotated[bool, Field(description="learn the change from the last value that was seen")] = True
+    point: Annotated[Point, Field(description="mean learns by squared, median by absolute error")] = "mean"
+    quantiles: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...],
+        Field(description="learnt beside the point, such as [0.1, 0.9]"),
+    ] = ()
+    dropout: Fraction = 0.0
+
+    @field_validator("quantiles")
+    @classmethod
+    def _rise(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+        if list(quantiles) != sorted(set(quantiles)):
+            raise ValueError(f"quantiles rise and differ; write {sorted(set(quantiles))}")
+        return quantiles
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """None: every row is its own truth."""
+        return ()
+
+    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Forecast:
+        """The head."""
+        settings = self.model_dump(exclude={"kind"})
+        return Forecast(
+            name=name,
+            input_size=around.input_size,
+            width=around.width,
+            sense=around.sense,
+            patch=around.patch,
+            rate=around.rate,
+            **settings,
+        )
+
+
+class AnticipateSection(Section):
+    """What will be going on in a moment: learns from the manifest's spans, the label of each look some seconds later."""
+
+    kind: Literal["anticipate"] = "anticipate"
+    wants: ClassVar[str | None] = "span"
+    columns: ClassVar[tuple[str, ...]] = ("ahead",)
+    leads: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        Field(min_length=1, description="seconds ahead; now is always asked too"),
+    ] = (0.25, 0.5, 1.0, 2.0)
+    background: Annotated[str, Field(min_length=1, description="name of what no span covers")] = "background"
+    dropout: Fraction = 0.3
+    label_smoothing: Fraction = 0.0
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """What a row teaches; nothing where it has no spans."""
+        return (*(span.label for span in row.spans), self.background) if row.spans else ()
+
+    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Anticipate:
+        """The head."""
+        settings = self.model_dump(exclude={"kind"})
+        return Anticipate(name=name, input_size=around.input_size, vocabulary=vocabulary, **settings)
+
+
 ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
 """What every answer says besides its heads."""
 
 EncoderSection = Annotated[FramesSection | SeriesSection, Field(discriminator="kind")]
-HeadSection = Annotated[ClassifySection | SegmentSection, Field(discriminator="kind")]
+HeadSection = Annotated[
+    ClassifySection | SegmentSection | ForecastSection | AnticipateSection, Field(discriminator="kind")
+]
 
 
 class Recipe(Section):
@@ -288,6 +369,21 @@ class Recipe(Section):
             values = {**values, "heads": named}
         return values
 
+    @model_validator(mode="after")
+    def _nobody_sees_the_future(self) -> Recipe:
+        for name, head in self.heads.items():
+            if head.kind in ("forecast", "anticipate") and self.core.bidirectional:
+                raise ValueError(
+                    f"the head '{name}' says what comes next, and a bidirectional core has read it already; use "
+                    "core.bidirectional: false"
+                )
+            if head.kind == "anticipate" and self.encoder.kind == "series" and self.encoder.patch > 1:
+                raise ValueError(
+                    f"the head '{name}' needs a step of the core for each look, and encoder.patch = {self.encoder.patch} "
+                    "joins looks; use encoder.patch: 1"
+                )
+        return self
+
     def build(
         self,
         vocabularies: Mapping[str, Vocabulary],
@@ -300,7 +396,11 @@ class Recipe(Section):
         """
         encoder: Encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
-        around = Around(core.output_size, self.clock.rate, core.is_causal, encoder.output_size)
+        patch = self.encoder.patch if self.encoder.kind == "series" else 1
+        width = encoder.backbone.output_size if isinstance(encoder, FramesEncoder) else input_size or 0
+        around = Around(
+            core.output_size, self.clock.rate, core.is_causal, encoder.output_size, self.encoder.kind, width, patch
+        )
         heads = {
             name: section.build(name, around, vocabularies[name], (counts or {}).get(name))
             for name, section in self.heads.items()

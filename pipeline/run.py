@@ -22,9 +22,9 @@ from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import Augment, Order, RowDataset
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.encoders.adapt import Adapter
-from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.runtime import runtime_name
+from pipeline.encoders.series import SeriesEncoder
 from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor
@@ -199,7 +199,7 @@ def measure(
                 paired = {"paired_accuracy": paired_accuracy(*scores_and_labels(judged.evidence[head]), pairs)}
             if order == "forward":
                 found |= _unknown(config, prepared, checkpoint.model, head, judged, place)
-                groups = [r.group or r.path for r in dataset.rows]
+                groups = [r.group or r.path for r in (dataset.rows[i] for i, _ in dataset.places)]
                 low, high = judged.heads[head].interval(judged.evidence[head], groups)
                 found |= {} if math.isnan(low) else {"interval": [low, high]}
             rows.append({"model": name, "order": order, "head": head, **paired, **found})
@@ -331,20 +331,20 @@ def _dataset(
         targets,
         seed=config.training.seed,
         order=order,
-        window=config.data.window if is_training else None,
+        window=config.data.window if is_training or config.data.stride else None,
+        stride=config.data.stride,
         augment=augment,
     )
 
 
 def _fit_statistics(model: Model, learns: RowDataset) -> None:
     """Channel means and deviations of the training part, where the encoder wants them."""
-    adapter = getattr(model.encoder, "adapter", None)
-    if not isinstance(adapter, Adapter) or adapter.normalise != "fitted":
+    encoder = model.encoder
+    if not isinstance(encoder, FramesEncoder | SeriesEncoder) or encoder.adapter.normalise != "fitted":
         return
-    backbone = getattr(model.encoder, "backbone", None)
-    if isinstance(backbone, Backbone) and learns.source.reads_pixels:
+    if learns.source.reads_pixels:
         raise ConfigError("encoder.normalise = fitted needs stored features, and this run reads pixels. Use layer.")
-    adapter.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
+    encoder.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
 
 
 def _report(config: Config, prepared: Prepared, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -143,6 +143,12 @@ PROMISES = [
         "adding T=100: GRU and LSTM MSE <= 0.01",
         "show_probes:probes",
     ),
+    Promise(
+        "forecast",
+        "ETTh1 96 -> 96, usual split; puppets long: what comes in 0.25 to 2 seconds",
+        "MSE <= 0.40",
+        "show_forecast:forecast",
+    ),
 ]
 
 

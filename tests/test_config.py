@@ -107,7 +107,7 @@ ONE_MISTAKE = [
     ("encoder.siz=64", "encoder.siz is not a setting. Did you mean 'size'?"),
     (
         "encoder={kind: series, size: 64}",
-        "encoder.size is not a setting. Known here: dropout, kind, normalise, project",
+        "encoder.size is not a setting. Known here: dropout, from_last, kind, normalise, patch, project",
     ),
     ("heads.classify.drop=0.1", "heads.classify.drop is not a setting. Did you mean 'dropout'?"),
     (
@@ -117,7 +117,7 @@ ONE_MISTAKE = [
     ("encoder.kind=frame", "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series."),
     (
         "heads.action.kind=clasify",
-        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: classify, segment.",
+        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: anticipate, classify, forecast, segment.",
     ),
     ("core.hidden=0", "core.hidden = 0: input should be greater than 0."),
     ("core.hidden=many", "core.hidden = 'many': input should be a valid integer"),

@@ -8,6 +8,7 @@ a whole row, or a window drawn as a pure function of (seed, epoch, row). Knows n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -80,7 +81,8 @@ class StoredSeries:
     def _open(self, row: Row) -> np.ndarray:
         path = self.root / row.path
         try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            stat = path.stat()
+            values = _open_array(str(path), stat.st_size, stat.st_mtime_ns)
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(
                 f"'{path}' is no stored series ({error}). A .npy file of shape (T, D) is needed."
@@ -103,6 +105,12 @@ class StoredSeries:
         """(T, D) float32."""
         values = np.array(self._open(row)[start:stop], dtype=np.float32)
         return torch.from_numpy(values), np.arange(start, start + len(values)) / self.rate
+
+
+@lru_cache(maxsize=16)
+def _open_array(path: str, size: int, mtime_ns: int) -> np.ndarray:
+    """Opening costs more than reading a window of it, and windows of a few long rows are read in any order."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 class DecodedFrames:
@@ -145,7 +153,7 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
     """Rows as samples, asked for by (epoch, index).
 
     window: at most so many steps in training, from a start drawn by (seed, epoch, index) or given with the key; None
-    gives whole rows.
+    gives whole rows. stride: every window that starts at 0, stride, 2 stride, ... is a sample, and none is drawn.
     order: steps as they are, backwards, or shuffled by (seed, index): what a model answers then says whether it
     watches the order at all; the labels of the steps move with them. augment: applied to the raw tensor with a generator keyed the same way.
     """
@@ -158,31 +166,40 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
         *,
         seed: int = 0,
         window: int | None = None,
+        stride: int | None = None,
         order: Order = "forward",
         augment: Augment | None = None,
     ) -> None:
         self.rows, self.source, self.targets = list(rows), source, dict(targets)
         self.seed, self.window, self.order, self.augment = seed, window, order, augment
         self.full_lengths = [source.length(row) for row in self.rows]
+        self.places = self._places(stride)
+
+    def _places(self, stride: int | None) -> list[tuple[int, int | None]]:
+        """(row, start) of each sample; no start where one is drawn."""
+        if stride is None or self.window is None:
+            return [(i, None) for i in range(len(self.rows))]
+        return [(i, s) for i, n in enumerate(self.full_lengths) for s in range(0, max(1, n - self.window + 1), stride)]
 
     @property
     def lengths(self) -> list[int]:
         """Steps of each sample, after the window."""
-        return [min(n, self.window) if self.window else n for n in self.full_lengths]
+        return [min(self.full_lengths[i], self.window or self.full_lengths[i]) for i, _ in self.places]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.places)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index, *fixed = key
-        row, length = self.rows[index], self.full_lengths[index]
+        place, first = self.places[index]
+        row, length = self.rows[place], self.full_lengths[place]
         rng = np.random.default_rng([self.seed, max(epoch, 0), index])
         start, stop = 0, length
         if fixed:
             start = max(0, fixed[0])
             stop = min(length, start + (self.window or length))
         elif self.window is not None and length > self.window:
-            start = int(rng.integers(length - self.window + 1))
+            start = int(rng.integers(length - self.window + 1)) if first is None else first
             stop = start + self.window
         data, times = self.source.read(row, start, stop)
         if fixed and fixed[0] < 0:

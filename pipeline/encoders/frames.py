@@ -6,8 +6,10 @@ CNN learns, both roads give the same numbers: features are rounded to half preci
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.data.batch import Raw
 from pipeline.encoders.adapt import Adapter
@@ -32,6 +34,10 @@ class FramesEncoder(nn.Module):
         if frames.data.dtype == torch.uint8:
             frames = self.look(frames)
         return self.adapter(frames.map(lambda d: d.to(torch.float32)))
+
+    def fit(self, sequences: Iterable[Tensor]) -> None:
+        """Fit the adapter's statistics to training features, each (T, D)."""
+        self.adapter.fit(sequences)
 
     def look(self, frames: Padded) -> Padded:
         """Pixels (B, T, S, S, 3) -> features (B, T, D), zeros in the padding; only real frames are computed."""

@@ -54,6 +54,10 @@ def _words(answer: dict[str, Any]) -> str:
     if "spans" in answer:
         first = ", ".join(f"{s['start']:.1f} s {s['label']}" for s in answer["spans"][:3])
         return first + (f", and {len(answer['spans']) - 3} more" if len(answer["spans"]) > 3 else "") or "nothing"
+    if "ahead" in answer:
+        return ", ".join(f"in {a['seconds']:g} s {a['label']} {a['score']:.2f}" for a in answer["ahead"])
+    if "values" in answer:
+        return f"{len(answer['values'])} steps ahead" if answer["values"] else "nothing"
     return f"{answer['label']} {answer['score']:.2f}" + (", but it is like no class" if answer.get("unknown") else "")
 
 

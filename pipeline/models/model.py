@@ -53,7 +53,7 @@ class Model(nn.Module):
         """What the core knows after these windows, going on from `state`."""
         inputs = self.encoder(raw)
         steps, state = self.core(inputs, state)
-        return Seen(steps, state, inputs=inputs)
+        return Seen(steps, state, inputs=inputs, raw=raw)
 
     def forward(
         self, batch: Batch, player: str = "model", state: State | None = None

@@ -5,6 +5,7 @@ Knows nothing of tensors' origins, files or formats.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,3 +64,34 @@ class Classification:
             "unknown": self.is_unknown,
             "distance": None if self.distance is None else round(self.distance, 6),
         }
+
+
+@dataclass(frozen=True)
+class SeriesForecast:
+    """What comes next: at `times` (K,) seconds from the beginning, `values` (K, D), and the same for each quantile."""
+
+    times: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    quantiles: Mapping[float, tuple[tuple[float, ...], ...]]
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"times", "values", "quantiles": [{"level", "values"}, ...]}."""
+        quantiles = [{"level": level, "values": _plain(values)} for level, values in self.quantiles.items()]
+        return {"times": [round(t, 3) for t in self.times], "values": _plain(self.values), "quantiles": quantiles}
+
+
+@dataclass(frozen=True)
+class Anticipation:
+    """What will be going on: (seconds from now, class names with probabilities, the likeliest first); 0 is now."""
+
+    ahead: tuple[tuple[float, tuple[tuple[str, float], ...]], ...]
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"ahead": [{"seconds", "label", "score", "top": [{"label", "score"}, ...]}, ...]}."""
+        said = [(seconds, [{"label": n, "score": round(p, 6)} for n, p in ranked]) for seconds, ranked in self.ahead]
+        return {"ahead": [{"seconds": seconds, **listed[0], "top": listed[:top]} for seconds, listed in said]}
+
+
+def _plain(values: Sequence[Sequence[float]]) -> list[list[float]]:
+    """JSON has lists, and needs no more digits than the numbers hold."""
+    return [[float(f"{v:.6g}") for v in step] for step in values]

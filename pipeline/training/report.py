@@ -26,6 +26,7 @@ _NUMBERS = (
         "lag_f1_50",
         "per_frame_map",
     ),
+    ("mse", "mae", "repeat_last_mse", "repeat_last_mae", "skill"),
 )
 """What each kind of head is judged by; a table for each kind."""
 

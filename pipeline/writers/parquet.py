@@ -12,12 +12,19 @@ import pyarrow.parquet as pq
 from pipeline.writers.flat import Heads, flatten, printable
 
 _SPAN = [("start", pa.float64()), ("end", pa.float64()), ("label", pa.string()), ("score", pa.float64())]
+_TOP = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+_VALUES = pa.list_(pa.list_(pa.float64()))
+_AHEAD = [("seconds", pa.float64()), ("label", pa.string()), ("score", pa.float64()), ("top", _TOP)]
 _TYPES = {
     "label": pa.string(),
     "score": pa.float64(),
-    "top": pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())])),
+    "top": _TOP,
     "unknown": pa.bool_(),
     "distance": pa.float64(),
+    "times": pa.list_(pa.float64()),
+    "values": _VALUES,
+    "quantiles": pa.list_(pa.struct([("level", pa.float64()), ("values", _VALUES)])),
+    "ahead": pa.list_(pa.struct(_AHEAD)),
     "spans": pa.list_(pa.struct(_SPAN)),
 }
 _CHUNK = 1000  # rows a row group: bounds memory
