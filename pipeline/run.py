@@ -7,7 +7,6 @@ and report.txt, wandb/.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections import Counter
@@ -20,22 +19,20 @@ import torch
 
 from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
-from pipeline.data.dataset import Augment, Order, RowDataset
+from pipeline.data.dataset import RowDataset
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.runtime import runtime_name
 from pipeline.encoders.series import SeriesEncoder
-from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor
+from pipeline.measure import make_report, measure, split_dataset
 from pipeline.media.folder import find_videos
-from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
-from pipeline.prepare import OnVideo, Prepared, Say, describe_split, fill_store, prepare, read_rows
+from pipeline.prepare import OnVideo, Prepared, Say, fill_store, prepare, read_rows
 from pipeline.recipe import ClassifySection
 from pipeline.section import ConfigError, near
-from pipeline.training.calibrate import calibrate, unknown_metrics
-from pipeline.training.evaluate import Judged, judge
+from pipeline.training.calibrate import calibrate
 from pipeline.training.fit import STATE, Progress, fit, saved_step
 from pipeline.training.report import write_report
 from pipeline.training.runtime import Runtime, runtime, seed_step
@@ -96,7 +93,7 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
                 track.artifact(folder / "model", f"{folder.name}-model")
         if config.evaluation.baselines and rows and config.core.cell != "mean":
             rows += _baselines(config, prepared, place, folder, loud)
-        report = _report(config, prepared, checkpoint, rows)
+        report = make_report(config, prepared, checkpoint, rows)
         if place.is_first:
             write_report(report, folder)
         return Finished(folder, report)
@@ -119,7 +116,7 @@ def evaluate(
             )
         out = folder / "evaluation"
         out.mkdir(exist_ok=True)
-        report = _report(config, prepared, checkpoint, rows)
+        report = make_report(config, prepared, checkpoint, rows)
         write_report(report, out)
         return Finished(out, report)
 
@@ -178,51 +175,6 @@ def extract_features(config: Config, say: Say, on_video: OnVideo) -> int:
     return len(failed)
 
 
-def measure(
-    config: Config, prepared: Prepared, checkpoint: Checkpoint, place: Runtime, *, name: str
-) -> list[dict[str, Any]]:
-    """Rows of the table: the test part as it is and, by config, with the steps reversed and shuffled."""
-    orders: tuple[Order, ...] = ("forward", "reversed", "shuffled") if config.evaluation.orders else ("forward",)
-    if not prepared.rows("test"):
-        return []
-    rows = []
-    for order in orders:
-        dataset = _dataset(config, prepared, checkpoint.model, "test", order=order)
-        judged = judge(
-            checkpoint.model.to(place.device), dataset, batch_size=config.training.batch_size, device=place.device
-        )
-        for head, found in judged.metrics().items():
-            paired = {}
-            if config.evaluation.pairs and isinstance(judged.heads[head], Classify):
-                known = checkpoint.vocabularies[head]
-                pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
-                paired = {"paired_accuracy": paired_accuracy(*scores_and_labels(judged.evidence[head]), pairs)}
-            if order == "forward":
-                found |= _unknown(config, prepared, checkpoint.model, head, judged, place)
-                groups = [r.group or r.path for r in (dataset.rows[i] for i, _ in dataset.places)]
-                low, high = judged.heads[head].interval(judged.evidence[head], groups)
-                found |= {} if math.isnan(low) else {"interval": [low, high]}
-            rows.append({"model": name, "order": order, "head": head, **paired, **found})
-    return rows
-
-
-def _unknown(
-    config: Config, prepared: Prepared, model: Model, head: str, judged: Judged, place: Runtime
-) -> dict[str, Any]:
-    """How well a head tells the test rows of evaluation.unknown from the others; nothing where there are none."""
-    asked = judged.heads[head]
-    rows = prepared.strangers()
-    if not rows or not isinstance(asked, Classify):
-        return {}
-    dataset = RowDataset(rows, prepared.source, {head: lambda row, times: torch.tensor(-1)})
-    evidence = judge(
-        model, dataset, batch_size=config.training.batch_size, device=place.device, has_loss=False
-    ).evidence[head]
-    of = {name: [e for e, row in zip(evidence, rows, strict=True) if row.label == name] for name in prepared.unknown}
-    found = unknown_metrics(asked, judged.evidence[head], {name: some for name, some in of.items() if some})
-    return {"auroc_unknown": found["auroc"], "unknown": found}
-
-
 def _check_classes(config: Config, prepared: Prepared) -> None:
     """Raise ConfigError for what would stop the run only after its training."""
     if not prepared.rows("train"):
@@ -260,15 +212,15 @@ def _learn(
     vocabularies = {name: Vocabulary.of(found) for name, found in counts.items()}
     seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
     model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=counts)
-    learns = _dataset(config, prepared, model, "train", is_training=True)
-    chooses = _dataset(config, prepared, model, "val") if prepared.rows("val") else None
+    learns = split_dataset(config, prepared, model, "train", is_training=True)
+    chooses = split_dataset(config, prepared, model, "val") if prepared.rows("val") else None
     _fit_statistics(model, learns)
     if (step := saved_step(folder)) is not None:
         say(f"going on from step {step}")
     now = fit(
         model.to(place.device), learns, chooses, config.training.build(config.data.workers), place, track, folder, say
     )
-    whole = _dataset(config, prepared, model, "train")
+    whole = split_dataset(config, prepared, model, "train")
     calibrate(model, whole, chooses, batch_size=config.training.batch_size, device=place.device, say=say)
     notes = {
         "steps": now.step,
@@ -316,27 +268,6 @@ def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path,
     return rows
 
 
-def _dataset(
-    config: Config, prepared: Prepared, model: Model, split: str, *, is_training: bool = False, order: Order = "forward"
-) -> RowDataset:
-    targets = {name: model.head(name).target for name in model.heads}
-    augment: Augment | None = None
-    if is_training and config.encoder.kind == "series":
-        augment = config.training.augment.build_series(prepared.input_size or 0)
-    elif is_training and config.encoder.kind == "frames" and config.encoder.train_blocks > 0:
-        augment = config.training.augment.build()
-    return RowDataset(
-        prepared.rows(split),
-        prepared.source,
-        targets,
-        seed=config.training.seed,
-        order=order,
-        window=config.data.window if is_training or config.data.stride else None,
-        stride=config.data.stride,
-        augment=augment,
-    )
-
-
 def _fit_statistics(model: Model, learns: RowDataset) -> None:
     """Channel means and deviations of the training part, where the encoder wants them."""
     encoder = model.encoder
@@ -345,20 +276,6 @@ def _fit_statistics(model: Model, learns: RowDataset) -> None:
     if learns.source.reads_pixels:
         raise ConfigError("encoder.normalise = fitted needs stored features, and this run reads pixels. Use layer.")
     encoder.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
-
-
-def _report(config: Config, prepared: Prepared, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    counts = Counter(r.split for r in prepared.manifest.rows)
-    return {
-        "rows": rows,
-        "classes": {head: list(v.names) for head, v in checkpoint.vocabularies.items()},
-        "split": describe_split(config),
-        "counts": dict(counts),
-        "seed": config.training.seed,
-        "failed": {video: list(why) for video, why in prepared.failed.items()},
-        "data": config.data.path,
-        "model": checkpoint.notes,
-    }
 
 
 def _part(row: dict[str, Any]) -> str:

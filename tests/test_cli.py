@@ -385,7 +385,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "data of another kind": (["train", "notes.md"], 2, "ends in '.md'. It would end in .jsonl or .csv."),
     "empty folder": (["train", "hollow"], 2, "hollow"),
     "broken manifest": (["train", "broken.jsonl"], 2, "line 1: "),
-    "no labels": (["train", "c.yaml", "data.path=unlabelled.jsonl"], 2, "has no row with a label. Add labels"),
+    "no labels": (["train", "c.yaml", "data.path=unlabelled.jsonl"], 2, "has no row with a label, and the head 'action' learns from them. Add labels"),
     "no splits": (["train", "c.yaml", "data.path=unsplit.jsonl"], 2, "No row has a split"),
     "leak": (["train", "c.yaml", "data.split=random"], 2, "A random split of these 20 rows would put"),
     "too many folds": (["train", "c.yaml", "data.split=folds", "data.folds=50"], 2, "50 folds of 10 groups are asked for."),

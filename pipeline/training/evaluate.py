@@ -50,7 +50,7 @@ def judge(model: Model, dataset: RowDataset, *, batch_size: int, device: torch.d
     evidence: dict[str, list[Evidence]] = {name: [] for name in heads}
     for keys in in_order(dataset.lengths, batch_size):
         batch = collate([dataset[key] for key in keys]).to(device)
-        order += [index for _, index in keys]
+        order += [key[1] for key in keys]
         seen = model.watch(batch.raw)
         for name, head in heads.items():
             if has_loss:
