@@ -23,11 +23,10 @@ from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import Augment, Order, RowDataset
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.frames import FramesEncoder
-from pipeline.encoders.runtime import runtime_name
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.inference.batch import predict_all
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor import Predictor, answering_threads
 from pipeline.media.folder import find_videos
 from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
@@ -148,7 +147,7 @@ def predict(
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
     failed: list[str] = []
-    with runtime(device, _answering_threads(checkpoint)) as place:
+    with runtime(device, answering_threads(checkpoint)) as place:
         predictor = Predictor(checkpoint, place.device)
         writers = [open_writer(kind, out, columns) for kind in formats]
         for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
@@ -376,15 +375,6 @@ def _threads(config: Config) -> int:
         config.encoder.train_blocks > 0 or config.data.read == "pixels"
     )
     return 0 if learns_pixels else 1
-
-
-def _answering_threads(checkpoint: Checkpoint) -> int:
-    """One for the core alone (two wait for each other at every step: 4 times slower on a busy machine), all of them where
-    torch runs the CNN on the CPU.
-    """
-    encoder = checkpoint.recipe.encoder
-    is_cnn_ours = encoder.kind == "frames" and runtime_name(encoder.runtime, torch.device("cpu")).startswith("torch")
-    return 0 if is_cnn_ours else 1
 
 
 def run_folder(config: Config) -> Path:
