@@ -21,7 +21,7 @@ import torch
 from loop_source import loop
 
 from pipeline.checkpoint import load_model, save_model
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor import Answer, Predictor
 from pipeline.media.clock import Clock
 from pipeline.media.decode import decode
 from pipeline.media.write import write_video
@@ -42,39 +42,44 @@ QUICK = ["tracking.wandb=off", "evaluation.baselines=false", "evaluation.orders=
 
 
 def stream(data: Path, seeds: int) -> tuple[str, bool]:
-    """A causal model with a classifier and a timeline, on videos of unseen actors: watched in three chunkings with each
-    runtime of the CNN.
+    """A classifier and a timeline, both causal, on videos of unseen actors: watched in three chunkings with each runtime
+    of the CNN.
     """
     work = proof.fresh("stream")
     proof.prepare_dataset("puppets", "--size", SIZE, "--out", work / "puppets")
+    common = ["clock.rate=6", "core.input_dropout=0", "core.hidden=256", "encoder.project=256", "training.lr=0.002"]
     # fmt: off
-    proof.unreel(
-        "train", work / "puppets/clips.jsonl", *QUICK, f"data.features={work}/features", f"run={work}/run", "clock.rate=6",
-        "core.input_dropout=0", "training.epochs=15", "heads={action: {kind: classify}, timeline: {kind: segment}}",
-    )
+    for head, (manifest, *settings) in {
+        "action": ["clips.jsonl", "training.epochs=15", "heads={action: {kind: classify}}"],
+        "timeline": ["long.jsonl", "training.epochs=60", "training.batch_size=8", "data.window=256",
+                     "heads={timeline: {kind: segment}}"],
+    }.items():
+        proof.unreel("train", work / "puppets" / manifest, *QUICK, f"data.features={work}/features", f"run={work}/{head}",
+                     *common, *settings)
     # fmt: on
     rows = [json.loads(line) for line in (work / "puppets/long.jsonl").read_text().splitlines()]
     videos = [work / "puppets" / r["path"] for r in rows if r["split"] == "test"][:3]
     wrong: list[str] = []
     compared = 0
-    for runtime in RUNTIMES:
-        folder = with_runtime(work, runtime)
-        print(f"\n{runtime}: chunks of {', '.join(map(str, BATCHES))} looks")
-        for video in videos:
-            found, count = compare(folder, video)
-            wrong += [f"{runtime}, {video.name}: {problem}" for problem in found]
-            compared += count
+    for head, comparison in {"action": compare_answers, "timeline": compare_timelines}.items():
+        for runtime in RUNTIMES:
+            folder = with_runtime(work, head, runtime)
+            print(f"\n{head}, {runtime}: chunks of {', '.join(map(str, BATCHES))} looks", flush=True)
+            for video in videos:
+                found, count = comparison(folder, video)
+                wrong += [f"{head}, {runtime}, {video.name}: {problem}" for problem in found]
+                compared += count
     print("\n" + ("\n".join(wrong) if wrong else "All events agree."))
     cases = f"2 heads, {len(RUNTIMES)} runtimes, {len(videos)} videos, chunks of {BATCHES}"
     return f"{compared} events compared ({cases}), {len(wrong)} differences", not wrong and compared > 0
 
 
-def with_runtime(work: Path, runtime: str) -> Path:
-    """A copy of the model whose CNN runs on another runtime."""
-    checkpoint = load_model(work / "run")
+def with_runtime(work: Path, head: str, runtime: str) -> Path:
+    """A copy of a model whose CNN runs on another runtime."""
+    checkpoint = load_model(work / head)
     encoder = checkpoint.recipe.encoder.model_copy(update={"runtime": runtime})
     recipe = checkpoint.recipe.model_copy(update={"encoder": encoder})
-    folder = work / runtime
+    folder = work / f"{head}_{runtime}"
     save_model(folder, type(checkpoint)(checkpoint.model, recipe, checkpoint.vocabularies, None, checkpoint.notes))
     return folder
 
@@ -86,40 +91,57 @@ def watched(model: Path, source: Path, **options: Any) -> list[Event]:
     return [{k: v for k, v in e.items() if k != "latency_ms"} for e in events]
 
 
-def compare(folder: Path, video: Path) -> tuple[list[str], int]:
-    """What differs between chunkings, and between watch and predict; how many events were compared."""
-    predictor = Predictor(load_model(folder), torch.device("cpu"))
-    answer = predictor.watch(video)
-    action, timeline = (answer.predictions[head].row(99) for head in ("action", "timeline"))
-    all_events = {b: watched(folder, video, batch=b, probabilities=True, top=99) for b in BATCHES}
-    first = all_events[BATCHES[0]]
-    wrong = [f"chunks of {b} give other events" for b in BATCHES if all_events[b] != first]
+def chunked(folder: Path, video: Path, answer: Answer) -> tuple[dict[int, list[Event]], list[str]]:
+    """The events by chunking, and what differs between them or from predict's status."""
+    events = {b: watched(folder, video, batch=b, probabilities=True, top=99) for b in BATCHES}
+    first = events[BATCHES[0]]
+    wrong = [f"chunks of {b} give other events" for b in BATCHES if events[b] != first]
     if (first[-1]["status"], first[-1]["looks"]) != (answer.status, answer.looks):
         wrong.append(f"predict saw {answer.looks} looks ({answer.status}), watch {first[-1]['looks']}")
+    return events, wrong
+
+
+def compare_answers(folder: Path, video: Path) -> tuple[list[str], int]:
+    """What differs in the answer about the whole; how many events were compared."""
+    answer = Predictor(load_model(folder), torch.device("cpu")).watch(video)
+    row = answer.predictions["action"].row(99)
+    events, wrong = chunked(folder, video, answer)
+    first = events[BATCHES[0]]
     said = next(e for e in first if e["event"] == "answer")
-    gap = score_gap(said["top"], action["top"])
-    if said["label"] != action["label"] or gap > 1e-5:
+    gap = score_gap(said["top"], row["top"])
+    if said["label"] != row["label"] or gap > 1e-5:
         wrong.append(f"the answers differ by {gap:.1e}")
+    print(f"  {video.name}: {len(first)} events; the answer is predict's ({row['label']}), scores within {gap:.0e}", flush=True)
+    return wrong, sum(map(len, events.values())) + 1
+
+
+def compare_timelines(folder: Path, video: Path) -> tuple[list[str], int]:
+    """What differs with a lag of the whole (nothing may) and with one of a second; how many events were compared."""
+    predictor = Predictor(load_model(folder), torch.device("cpu"))
+    answer = predictor.watch(video)
+    row = answer.predictions["timeline"].row(99)
+    events, wrong = chunked(folder, video, answer)
+    first = events[BATCHES[0]]
     whole = {b: watched(folder, video, batch=b, lag=answer.seconds + 1) for b in BATCHES}
     for b in BATCHES:
         found = actions(whole[b])
-        gaps = [abs(a["score"] - s["score"]) for a, s in zip(found, timeline["spans"], strict=False)]
-        if spans(found) != spans(timeline["spans"]) or max(gaps, default=0.0) > 1e-4:
+        gaps = [abs(a["score"] - s["score"]) for a, s in zip(found, row["spans"], strict=False)]
+        if spans(found) != spans(row["spans"]) or max(gaps, default=0.0) > 1e-4:
             wrong.append(f"with a lag of the whole, chunks of {b} give other actions than predict")
-    settled = [e for e in first if e["event"] == "probabilities" and e["head"] == "timeline"]
+    settled = [e for e in first if e["event"] == "probabilities"]
     if [e["label"] for e in settled] != lagged_path(predictor, "timeline", video):
         wrong.append("the settled labels are not those of the fixed lag over predict's features")
     late = max(e["time"] - e["look"] for e in settled)
     wrong += [f"a label came {late:.2f} s late"] if late > 1.0 + 1e-3 else []
-    lagged, truth = spans(actions(first)), spans(timeline["spans"])
+    lagged, truth = spans(actions(first)), spans(row["spans"])
+    wrong += [] if truth and lagged else ["there is no action to compare"]
     near = sum(any(is_near(a, t, 1 + 1 / predictor.clock.rate) for t in truth) for a in lagged)
     print(
-        f"  {video.name}: {len(first)} events; the answer is predict's ({action['label']}, scores within {gap:.0e}); with a lag of "
-        f"the whole the {len(truth)} actions are predict's, at 1 s {near} of {len(lagged)} lie within 1 s of one of them, each look "
-        f"settled at most {late:.2f} s later"
+        f"  {video.name}: {len(first)} events; with a lag of the whole the {len(truth)} actions are predict's; at 1 s {near} of "
+        f"{len(lagged)} lie within 1 s of one of them, and each look is settled at most {late:.2f} s later",
+        flush=True,
     )
-    wrong += [] if truth and lagged else ["there is no action to compare"]
-    return wrong, sum(map(len, [*all_events.values(), *whole.values()])) + 1
+    return wrong, sum(map(len, [*events.values(), *whole.values()]))
 
 
 def actions(events: list[Event]) -> list[Event]:
