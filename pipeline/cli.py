@@ -268,7 +268,7 @@ def _watch(options: argparse.Namespace) -> int:
         print(json.dumps(event, ensure_ascii=True), flush=True)
 
     wishes = {k: v for k, v in vars(options).items() if k not in ("verb", "source", "model")}
-    status, number = watch(options.source, options.model, emit=emit, **wishes)
+    status, number = watch(options.source, options.model, emit=emit, say=_say, **wishes)
     if number is not None:
         return 128 + number
     return 1 if status.startswith("failed") else 0

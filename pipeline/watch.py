@@ -40,6 +40,7 @@ def watch(
     state: Path | None = None,
     overlay: Path | None = None,
     window: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, int | None]:
     """Emit the events of a source until it ends: (its status, the signal that ended it). See `unreel watch --help`."""
     what = parse_source(source, size=size, fps=fps)
@@ -61,6 +62,8 @@ def watch(
             top=top,
             probabilities=probabilities or bool(screens),
         )
+        if silent := [name for name in stream.model.heads if name not in stream.heads]:
+            say(f"silent in a stream: {', '.join(silent)} (unreel predict asks them)")
         start, elapsed = resume(stream, state, what.shown)
         live = Live(
             what,
