@@ -6,6 +6,7 @@ preprocessing) and the vocabularies; loading runs no code from the folder. Knows
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -41,6 +43,16 @@ class Checkpoint:
     vocabularies: Mapping[str, Vocabulary]
     input_size: int | None
     notes: Mapping[str, Any]
+
+    def fingerprint(self) -> str:
+        """A hash of all that its answers depend on: recipe, vocabularies and weights."""
+        names = {name: list(v.names) for name, v in self.vocabularies.items()}
+        text = json.dumps([self.recipe.model_dump(mode="json"), names, self.input_size], sort_keys=True)
+        digest = hashlib.sha256(text.encode())
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 def save_model(folder: Path, checkpoint: Checkpoint) -> None:

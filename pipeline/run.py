@@ -15,17 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import RowDataset
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.frames import FramesEncoder
-from pipeline.encoders.runtime import runtime_name
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.inference.batch import predict_all
-from pipeline.inference.predictor import Predictor
+from pipeline.inference.predictor import Predictor, answering_threads
 from pipeline.measure import make_report, measure, split_dataset
 from pipeline.media.folder import find_videos
 from pipeline.models.model import Model
@@ -145,7 +142,7 @@ def predict(
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
     failed: list[str] = []
-    with runtime(device, _answering_threads(checkpoint)) as place:
+    with runtime(device, answering_threads(checkpoint)) as place:
         predictor = Predictor(checkpoint, place.device)
         writers = [open_writer(kind, out, columns) for kind in formats]
         for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
@@ -293,15 +290,6 @@ def _threads(config: Config) -> int:
         config.encoder.train_blocks > 0 or config.data.read == "pixels"
     )
     return 0 if learns_pixels else 1
-
-
-def _answering_threads(checkpoint: Checkpoint) -> int:
-    """One for the core alone (two wait for each other at every step: 4 times slower on a busy machine), all of them where
-    torch runs the CNN on the CPU.
-    """
-    encoder = checkpoint.recipe.encoder
-    is_cnn_ours = encoder.kind == "frames" and runtime_name(encoder.runtime, torch.device("cpu")).startswith("torch")
-    return 0 if is_cnn_ours else 1
 
 
 def run_folder(config: Config) -> Path:

@@ -149,6 +149,18 @@ PROMISES = [
         "MSE <= 0.40",
         "show_forecast:forecast",
     ),
+    Promise(
+        "stream",
+        "watch against predict on files, two heads, three chunkings, each CNN runtime",
+        "events equal within the lag",
+        "show_stream:stream",
+    ),
+    Promise(
+        "memory",
+        "watch for 3 hours of video at full speed; a network source that dies; kill -9 and restart",
+        "flat within 20 MB, back, equal events",
+        "show_stream:memory",
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,24 @@ def tiny_run(shared, config_file) -> Path:
         assert main(["train", str(config_file), f"run={folder}"]) == 0
 
     return once(shared / "tiny_run", make)
+
+
+@pytest.fixture(scope="session")
+def watcher(tmp_path_factory) -> Path:
+    """A model folder that looks at pictures of 32 pixels, with random weights."""
+    from streaming import made
+
+    from pipeline.checkpoint import save_model
+
+    folder = tmp_path_factory.mktemp("watcher")
+    look = {"kind": "frames", "size": 32, "runtime": "torch", "weights": "none", "project": 8, "grid": 1}
+    save_model(folder, made(encoder=look))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory) -> Path:
+    """Six seconds, 25 looks."""
+    from made_videos import make_video
+
+    return make_video(tmp_path_factory.mktemp("film") / "film.ts", 90, rate=Fraction(15))

@@ -23,6 +23,7 @@ from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from pipeline.metrics.classification import classification
 from pipeline.metrics.early import early_curve, mean_time_to_decision
+from pipeline.models.head import Decided, Following
 from pipeline.models.prediction import Classification, Prediction
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
@@ -31,6 +32,9 @@ Pool = Literal["mean", "last", "attention"]
 Memory = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """(weighted sum of logits (B, C), sum of weights (B, 1), largest attention score so far (B, 1); sum of what the core was
 given (B, P), how many steps of it (B, 1))."""
+
+WHOLE = ("total", "weight", "peak", "given", "inputs")
+"""The names of these five in what follows a stream."""
 
 
 class Evidence(NamedTuple):
@@ -218,6 +222,37 @@ class Classify(nn.Module):
         """The 95 % interval of the accuracy, drawn by groups."""
         logits, labels = scores_and_labels(evidence)
         return ratio_interval(logits.argmax(-1) == labels, None, groups)
+
+    @torch.no_grad()
+    def follow(
+        self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
+    ) -> tuple[Following, Decided]:
+        """Each look's label is that of the mean of the step logits over the last `smooth` looks, at once: no look waits."""
+        logits = self.step_logits(seen)
+        steps, classes = logits.shape[1:]
+        if memory is None:
+            none = torch.zeros((1, 1), dtype=torch.float64, device=logits.device)  # float32 stops counting after weeks
+            whole = none.expand(1, classes), none, none - torch.inf, none.expand(1, self.watched_size), none
+            recent, count = logits.new_zeros((1, smooth, classes)), none[0].long()
+        else:
+            total, weight, peak, given, inputs = (memory[key] for key in WHOLE)
+            whole, recent, count = (total, weight, peak, given, inputs), memory["recent"], memory["count"]
+        joined = torch.cat([recent, logits], dim=1)
+        counts = (count + torch.arange(1, steps + 1, device=logits.device)).clamp(max=smooth)
+        mean = joined.unfold(1, smooth, 1)[0, 1:].sum(-1) / counts[:, None]  # (T, C)
+        scores = self.trust.scaled(mean).softmax(-1)
+        kept = {"recent": joined[:, steps:], "count": (count + steps).clamp(max=smooth)}
+        new = dict(zip(WHOLE, self.observe(seen, whole), strict=True))
+        return {**new, **kept}, Decided(scores.argmax(-1), scores)
+
+    @torch.no_grad()
+    def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
+        """Nothing waited; the answer is that of the whole stream."""
+        nothing = memory["recent"][0, :0]
+        total, weight, peak, given, inputs = (memory[key] for key in WHOLE)
+        one = torch.ones_like(memory["recent"][:, 0, :1])
+        whole = (total / weight).to(one.dtype), one, peak, (given / inputs).to(one.dtype), one
+        return Decided(nothing.argmax(-1), nothing), self.answer(whole)[0]
 
     def _what_counts(self, seen: Seen) -> Seen:
         """The last valid step alone where no other is asked: the rest of a wide sequence would be work for nothing."""

@@ -20,8 +20,11 @@ from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.segmentation import f1_counts, online_per_frame_map, runs, segmentation
+from pipeline.models import fixed_lag, lagged_marginals
 from pipeline.models.crf import Crf
 from pipeline.models.fixed_lag import FixedLag
+from pipeline.models.head import Decided, Following
+from pipeline.models.lagged_marginals import LaggedMarginals
 from pipeline.models.prediction import Prediction, Timeline
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded, stack
@@ -142,6 +145,37 @@ class Segment(nn.Module):
         rest = decoder.finish(memory).unpad()
         return stack([torch.cat(both) for both in zip(settled.unpad(), rest, strict=True)])
 
+    @torch.no_grad()
+    def follow(
+        self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
+    ) -> tuple[Following, Decided]:
+        """A label is settled when `lag` more steps were seen: Viterbi's with a fixed lag, and its posterior then. Without a
+        CRF each step is judged at once, alone.
+        """
+        emissions = self.emissions(seen)
+        if self.crf is None:
+            return {}, self._decided(emissions.data[0].argmax(-1), emissions.data[0].softmax(-1))
+        labels, posteriors = FixedLag(self.crf, lag), LaggedMarginals(self.crf, lag)
+        path, sure = _unpacked(memory) if memory else (labels.begin(1), posteriors.begin(1))
+        path, settled = labels.observe(path, emissions)
+        sure, scores = posteriors.observe(sure, emissions.data)
+        return _packed(path, sure), self._decided(settled.unpad()[0], scores[0])
+
+    def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
+        """The labels within the lag. There is no answer about the whole: it would take all emissions."""
+        if self.crf is None:
+            nothing = self.emit.weight.new_zeros((0, len(self.vocabulary)))
+            return Decided(nothing.argmax(-1), nothing), None
+        path, sure = _unpacked(memory)
+        rest = FixedLag(self.crf, lag).finish(path).unpad()[0]
+        return self._decided(rest, LaggedMarginals(self.crf, lag).finish(sure)[0]), None
+
+    def _decided(self, labels: Tensor, scores: Tensor) -> Decided:
+        """With background as nothing."""
+        if self.background is not None:
+            labels = torch.where(labels == self.vocabulary.index(self.background), -1, labels)
+        return Decided(labels, scores)
+
     def spans(self, path: np.ndarray, probabilities: np.ndarray) -> tuple[tuple[float, float, str, float], ...]:
         """Labels (T,) and probabilities (T, C) as (start, end, label, score) in seconds."""
         names = self.vocabulary.names
@@ -203,3 +237,16 @@ def _joined(memory: Memory) -> Padded:
     if len(memory) == 1:
         return memory[0]
     return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in memory), strict=True)])
+
+
+def _packed(path: fixed_lag.Memory, sure: lagged_marginals.Memory) -> Following:
+    parts = {"path": path._asdict(), "sure": sure._asdict()}
+    return {f"{part}_{key}": value for part, values in parts.items() for key, value in values.items()}
+
+
+def _unpacked(memory: Following) -> tuple[fixed_lag.Memory, lagged_marginals.Memory]:
+    on_cpu = {k: v.cpu() if k.endswith("_seen") else v for k, v in memory.items()}
+    return (
+        fixed_lag.Memory(*(on_cpu[f"path_{k}"] for k in fixed_lag.Memory._fields)),
+        lagged_marginals.Memory(*(on_cpu[f"sure_{k}"] for k in lagged_marginals.Memory._fields)),
+    )

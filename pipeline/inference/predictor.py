@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.encoders.runtime import runtime_name
 from pipeline.media.decode import decode
 from pipeline.media.probe import MediaError
 from pipeline.models.core import State
@@ -110,3 +111,12 @@ class Predictor:
         for name in self.model.heads:
             memories[name] = self.model.head(name).observe(seen, memories.get(name))
         return seen.state
+
+
+def answering_threads(checkpoint: Checkpoint) -> int:
+    """One for the core alone (two wait for each other at every step: 4 times slower on a busy machine), all of them where
+    torch runs the CNN on the CPU.
+    """
+    encoder = checkpoint.recipe.encoder
+    is_cnn_ours = encoder.kind == "frames" and runtime_name(encoder.runtime, torch.device("cpu")).startswith("torch")
+    return 0 if is_cnn_ours else 1

@@ -10,7 +10,7 @@ answers are it says in two steps, so that any number of batches can be measured 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -66,4 +66,36 @@ class Head(Protocol):
 
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Numbers (and lists of them) over samples; `count` says of how many."""
+        ...
+
+
+Following = dict[str, Tensor]
+"""What a head remembers of a stream without end, by name: its size does not grow. B is 1."""
+
+
+class Decided(NamedTuple):
+    """labels: (N,) int64 indices of classes, -1 where nothing happens; scores: (N, C) probabilities. They belong to the
+    N looks behind those that were decided before: a head decides in order and leaves none out.
+    """
+
+    labels: Tensor
+    scores: Tensor
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A head that can say what happens while it happens. What it said it never takes back."""
+
+    def follow(
+        self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
+    ) -> tuple[Following, Decided]:
+        """Go on with these steps (1, T, H) of one stream. lag: how many looks later a label may be decided, where that
+        helps; smooth: over how many looks scores are averaged, where nothing else joins them.
+        """
+        ...
+
+    def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
+        """If the stream ended here: the labels of the looks that still waited, and the answer about the whole where its
+        memory needs no more room for hours than for seconds. The memory stays as it is.
+        """
         ...
