@@ -179,7 +179,7 @@ def test_only_training_is_changed(tmp_path, monkeypatch):
             super().__init__(rows, *arguments, **settings)
             made.append((rows[0].split, self.augment))
 
-    monkeypatch.setattr("pipeline.run.RowDataset", Recording)
+    monkeypatch.setattr("pipeline.measure.RowDataset", Recording)
     make_toy(tmp_path / "set")
     settings = [f"data.path={tmp_path}/set/manifest.jsonl", f"run={tmp_path}/run", "encoder.kind=series"]
     settings += ["training.augment={mirror: {negate: [0]}}", "training.epochs=1", "core.hidden=8", "tracking.wandb=off"]

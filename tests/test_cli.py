@@ -474,7 +474,7 @@ def test_a_mistake_in_a_process_of_its_own_leaves_no_traceback(workplace):
     result = unreel("train", "c.yaml", "core.cell=lstn", cwd=workplace)
     assert result.returncode == 2 and not result.stdout
     assert result.stderr == ("unreel: c.yaml: 1 mistake in the configuration.\n  core.cell = 'lstn' is not known. Did you mean 'lstm'? "
-                             "One of: rnn_tanh, rnn_relu, lstm, gru, mean.\n")  # fmt: skip
+                             "One of: rnn_tanh, rnn_relu, lstm, gru, mingru, minlstm, mean.\n")  # fmt: skip
 
 
 def test_names_of_files_cannot_steer_the_terminal(workplace, capsys, tmp_path):

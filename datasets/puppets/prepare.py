@@ -196,7 +196,7 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
 def write_timeline(out: Path) -> None:
     """timeline.jsonl: what happens when. Every span of the training actors teaches; long videos choose and test."""
     rows = [(kind, line) for kind in ("long", "clips") for line in (out / f"{kind}.jsonl").read_text().splitlines()]
-    kept = [line for kind, line in rows if kind == "long" or json.loads(line)["split"] == "train"]
+    kept = [line for kind, line in rows if kind == "long" or json.loads(line).get("split") == "train"]
     (out / "timeline.jsonl").write_text("".join(line + "\n" for line in kept))
 
 
