@@ -1,7 +1,7 @@
 """make demo: the main job from nothing, with the commands a user would type.
 
 Draws the puppets, trains on them, measures on actors never seen, answers for a folder of unseen videos with two broken
-files among them. Everything lies under runs/demo.
+files among them, and watches a longer one as it runs. Everything lies under runs/demo.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ def unseen_folder() -> Path:
     return folder
 
 
+def unseen_long() -> Path:
+    """A longer video of an actor never seen."""
+    rows = [json.loads(line) for line in (PLACE / "puppets/long.jsonl").read_text().splitlines()]
+    return PLACE / "puppets" / next(row["path"] for row in rows if row["split"] == "test")
+
+
 def compare(folder: Path) -> None:
     """The answers beside the truth."""
     rows = [json.loads(line) for line in (PLACE / "puppets/clips.jsonl").read_text().splitlines()]
@@ -83,6 +89,13 @@ def main() -> None:
         codes=(1,),
     )
     compare(folder)
+    long = unseen_long()
+    step(
+        "4. Watch a longer unseen video as it runs: events, a second apart (a classifier names some action at all times; a\n"
+        "   timeline, configs/puppets/timeline.yaml, also knows when nothing happens)",
+        f"unreel watch {long} --model {PLACE}/run",
+        [*UNREEL, "watch", str(long), "--model", f"{PLACE}/run"],
+    )
     print(f"""
 the videos        {PLACE}/puppets/clips, long
 the trained model {PLACE}/run/model
