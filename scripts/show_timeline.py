@@ -45,7 +45,7 @@ def timeline(data: Path, seeds: int) -> Answer:
     """Puppets full, long videos of unseen actors: offline from both sides, online with a second of lag."""
     work = proof.fresh("timeline")
     proof.prepare_dataset("puppets", "--size", "full", "--out", work / "puppets")
-    common = [f"data.path={work}/puppets/timeline.jsonl", f"data.features={work}/features", "evaluation.orders=false"]
+    common = [f"data.path={work}/puppets/long.jsonl", f"data.features={work}/features", "evaluation.orders=false"]
     proof.unreel("extract", proof.REPOSITORY / "configs/puppets/timeline.yaml", *common[:2])
     jobs = [
         [

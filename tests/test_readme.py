@@ -48,5 +48,17 @@ def test_make_show_lists_every_promise() -> None:
         "resume",
         "wandb",
         "folder",
+        "core-contract",
+        "dropout-cost",
+        "probes",
+        "crf",
+        "timeline",
+        "timeline-real",
+        "stream",
+        "memory",
+        "forecast",
+        "pose",
+        "unknown",
+        "writers",
     ):
         assert re.search(rf"^{name}\b", listed, flags=re.M), name

@@ -3,8 +3,8 @@
     python datasets/puppets/prepare.py --size small --out data/puppets        # make it
     python datasets/puppets/prepare.py --size small --check                   # draw only: is it the data the card speaks of?
 
-In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, DIR/timeline.jsonl (both to learn
-from, the long ones to choose and test), and DIR/puppets.json once all is whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
+In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, and DIR/puppets.json once all is
+whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
 Knows nothing about training.
 """
 
@@ -167,7 +167,6 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
                 f"Asked for: size {size}, seed {seed}, version {VERSION}. Give another --out, or delete that folder."
             )
         print(f"{out} is complete: puppets {size}, seed {seed}. Nothing to do.")
-        write_timeline(out)
         return found["hash"]
     foreign = [
         name for name in ("clips", "long", "clips.jsonl", "long.jsonl") if (out / name).exists() and not work.exists()
@@ -187,17 +186,9 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
         shutil.rmtree(out / kind, ignore_errors=True)
         (work / kind).rename(out / kind)
         (work / f"{kind}.jsonl").replace(out / f"{kind}.jsonl")
-    write_timeline(out)
     mark.write_text(json.dumps({**wanted, "hash": digest}) + "\n")
     work.rmdir()
     return digest
-
-
-def write_timeline(out: Path) -> None:
-    """timeline.jsonl: what happens when. Every span of the training actors teaches; long videos choose and test."""
-    rows = [(kind, line) for kind in ("long", "clips") for line in (out / f"{kind}.jsonl").read_text().splitlines()]
-    kept = [line for kind, line in rows if kind == "long" or json.loads(line).get("split") == "train"]
-    (out / "timeline.jsonl").write_text("".join(line + "\n" for line in kept))
 
 
 def hash_on_card(size: str) -> str | None:
