@@ -61,13 +61,10 @@ def negative_log_likelihood(logits: Any, labels: Any, temperature: float = 1.0) 
 def expected_calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
     """Probabilities (N, C), labels (N,) -> the mean |confidence - accuracy| of the top answer over `bins` equal bins of confidence.
 
-    Naeini et al. 2015 (AAAI), Guo et al. 2017; by torchmetrics. It shrinks with fewer bins and grows with fewer rows: compare like
+    Naeini et al. 2015 (AAAI), Guo et al. 2017; bins are closed at the low end. It shrinks with fewer bins and grows with fewer rows: compare like
     with like, and see `expected_calibration_error_interval`.
     """
-    from torchmetrics.functional.classification import multiclass_calibration_error  # slow to import
-
-    table, truth = _probabilities(probabilities, labels)
-    return float(multiclass_calibration_error(table, truth, num_classes=table.shape[1], n_bins=bins, norm="l1"))
+    return float(_mean_gap(_gaps(probabilities, labels, bins).sum(0, keepdim=True).numpy())[0])
 
 
 def expected_calibration_error_interval(
@@ -83,13 +80,18 @@ def expected_calibration_error_interval(
     """The bootstrap interval of the above, over groups. It leans upwards: a resample is noisier than the sample, and noise adds to
     an average of absolute values. So the error itself may lie below its middle, and for very good models below its low end.
     """
+    rows = _gaps(probabilities, labels, bins)
+    return sums_interval(_mean_gap, rows, groups, repeats=repeats, level=level, seed=seed)
+
+
+def _gaps(probabilities: Any, labels: Any, bins: int) -> Tensor:
+    """(N, bins + 1): confidence minus is-right in the bin of each row, and a 1 that counts it."""
     table, truth = _probabilities(probabilities, labels)
     confidence, answer = table.max(1)
     place = torch.bucketize(confidence, torch.linspace(0, 1, bins + 1), right=True) - 1  # closed at the low end
     gaps = torch.zeros(len(table), bins, dtype=torch.float64)
     gaps[torch.arange(len(table)), place] = confidence.double() - (answer == truth).double()
-    rows = torch.cat([gaps, torch.ones(len(table), 1, dtype=torch.float64)], 1)
-    return sums_interval(_mean_gap, rows, groups, repeats=repeats, level=level, seed=seed)
+    return torch.cat([gaps, torch.ones(len(table), 1, dtype=torch.float64)], 1)
 
 
 def coverage_risk(confidence: Any, is_right: Any) -> list[tuple[float, float]]:
@@ -192,4 +194,4 @@ def _probabilities(probabilities: Any, labels: Any) -> tuple[Tensor, Tensor]:
             f"Values run from {float(table.min()):.3g} to {float(table.max()):.3g}, and probabilities lie in 0..1. "
             "Give softmax(logits / temperature), not logits."
         )
-    return table.float().clamp(max=1 - 1e-7), truth  # torchmetrics gives 1.0 a bin of its own; it belongs into the last
+    return table.float().clamp(max=1 - 1e-7), truth  # 1.0 belongs into the last bin
