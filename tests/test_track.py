@@ -306,9 +306,7 @@ def test_where_rows_go(
         asked.append(options["mode"])
         return FakeRun("")
 
-    monkeypatch.setitem(
-        sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, api=SimpleNamespace(api_key=None))
-    )
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, login=lambda prompt: False))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -176,7 +176,7 @@ class Track:
         import wandb
 
         if mode == "auto":
-            mode = "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
+            mode = "online" if os.environ.get("WANDB_API_KEY") or _is_logged_in(wandb.login) else "offline"
         identity = _identity(folder)
         if mode == "offline":
             _drop_unsynced(folder / "wandb", identity)
@@ -219,6 +219,14 @@ def _mirrored(row: Row) -> dict[str, float]:
         for k, v in row.items()
         if isinstance(v, int | float) and not isinstance(v, bool)
     }
+
+
+def _is_logged_in(login: Callable[..., bool]) -> bool:
+    """Whether W&B finds credentials that its server takes; a server that cannot be asked is no reason to stop a run."""
+    try:
+        return login(prompt=False)
+    except Exception:  # each of its transports has errors of its own
+        return False
 
 
 def _identity(folder: Path) -> str:
