@@ -219,6 +219,20 @@ def test_rows_hold_every_step_with_the_means_between_them(toy: Toy, tmp_path: Pa
     assert [row["lr"] for row in each] == pytest.approx([1e-2 * schedule(s, 18, 0.1) for s in range(18)])
 
 
+def test_saturation_of_the_gates_is_told_once_an_epoch(toy: Toy, tmp_path: Path) -> None:
+    toy.fit(toy.model(), tmp_path / "gru")
+    rows = rows_of(tmp_path / "gru", "gates")
+    assert [row["step"] for row in rows] == [6, 12, 18]
+    assert {k for k in rows[0] if k.startswith("saturated/")} == {
+        "saturated/reset",
+        "saturated/update",
+        "saturated/state",
+    }
+    assert all(0 <= row["saturated/update"] <= 1 for row in rows)
+    toy.fit(toy.model(cell="mean"), tmp_path / "mean")
+    assert not rows_of(tmp_path / "mean", "gates"), "a mean has no gates"
+
+
 def test_no_rows_and_nan_in_the_data_are_refused_in_sentences(toy: Toy, tmp_path: Path) -> None:
     empty = RowDataset([], toy.train.source, toy.train.targets)
     with pytest.raises(ValueError, match=r"No row is left to train on\..*data\.split"):
@@ -377,6 +391,6 @@ def test_two_processes_end_as_one_does(tmp_path: Path) -> None:
     for weights, parameter in zip(ranks[0]["weights"], one.parameters(), strict=True):
         assert torch.allclose(torch.tensor(weights), parameter.detach().flatten(), atol=1e-4)
     pairs = list(zip(rows_of(tmp_path / "one"), rows_of(tmp_path / "two"), strict=True))
-    assert len(pairs) == 3 * 6 + 3
-    assert max(abs(a["loss"] - b["loss"]) for a, b in pairs) < 1e-4
+    assert len(pairs) == 3 * 6 + 3 + 3
+    assert max(abs(a["loss"] - b["loss"]) for a, b in pairs if a["part"] != "gates") < 1e-4
     assert rows_of(tmp_path / "stopped")[-1]["step"] == saved_step(tmp_path / "stopped") == math.ceil(30 / 4)

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 from pipeline.data.batch import Batch, collate
 from pipeline.data.dataset import RowDataset
 from pipeline.data.sampler import EpochSampler, LaneSampler, Sampler
-from pipeline.models.core import State
+from pipeline.models.core import Core, State
 from pipeline.models.model import Model
+from pipeline.models.saturation import gate_saturation
 from pipeline.training.evaluate import judge
 from pipeline.training.optimize import Mover
 from pipeline.training.runtime import Interrupted, Runtime, StopSignal, seed_step
@@ -113,6 +114,7 @@ def fit(
                 if now.step % plan.log_every == 0:
                     _log_means(track, runtime, now, lr, started)
                 if now.batch == len(sampler):
+                    _log_gates(model, batch, track, runtime, now)
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
                 is_over = now.is_finished or now.epoch == plan.epochs
                 if is_over and runtime.world > 1:
@@ -186,6 +188,16 @@ def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started
     now.sums, now.count = {}, 0
     seconds = round(time.monotonic() - started, 3)
     track.log({"step": now.step, "epoch": now.epoch, "part": "train", **means, "lr": lr, "time/seconds": seconds})
+
+
+@torch.no_grad()
+def _log_gates(model: Model, batch: Batch, track: Track, runtime: Runtime, now: Progress) -> None:
+    """A row of how many gates are stuck, over the epoch's last batch of this process."""
+    if isinstance(model.core, Core) and runtime.is_first:
+        model.eval()
+        found = gate_saturation(model.core, model.encoder(batch.to(runtime.device).raw))  # type: ignore[operator]
+        shares = {f"saturated/{name}": share for name, share in found.items()}
+        track.log({"step": now.step, "epoch": now.epoch, "part": "gates", **shares})
 
 
 def _end_epoch(

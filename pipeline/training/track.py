@@ -251,7 +251,7 @@ def _kept(path: Path, from_step: int) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError:
             break
-        if row["step"] > from_step or row["part"] not in ("train", "val"):  # tests are measured again
+        if row["step"] > from_step or row["part"] not in ("train", "gates", "val"):  # tests are measured again
             break
         rows.append(row)
     return rows
