@@ -42,4 +42,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as the process that saved
     main(Path(sys.argv[1]))

@@ -271,6 +271,8 @@ def test_saved_and_loaded_weights_give_the_same_bits(cell, layers, settings, bid
 
 def test_a_state_saved_by_one_process_goes_on_bit_equal_in_another(tmp_path):
     wanted = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bits depend on how many threads compute them
     for cell in CELLS:
         for layers in (1, 3):
             settings = {"residual": True, "layer_norm": layers > 1}
@@ -287,6 +289,7 @@ def test_a_state_saved_by_one_process_goes_on_bit_equal_in_another(tmp_path):
                     x,
                 )
                 wanted[name] = core(x, state)
+    torch.set_num_threads(threads)
     subprocess.run([sys.executable, str(Path(__file__).with_name("go_on.py")), str(tmp_path)], check=True)
     for name, (y, state) in wanted.items():
         bit_equal(load_answer(tmp_path, name), (y.data, state))
