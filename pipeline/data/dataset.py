@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.batch import Sample
-from pipeline.data.features import FeatureStore
+from pipeline.data.features import Features, FeatureStore
 from pipeline.data.manifest import Row
 from pipeline.data.sampler import Key
 from pipeline.media.clip import Clip
@@ -29,6 +29,9 @@ from pipeline.media.transform import Transform
 Order = Literal["forward", "reversed", "shuffled"]
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 Target = Callable[[Row, np.ndarray], Tensor | None]
+
+
+KEEP = 256 << 20
 
 
 class Source(Protocol):
@@ -47,13 +50,17 @@ class Source(Protocol):
 
 
 class StoredFeatures:
-    """Frames as the frozen CNN saw them, from the feature store."""
+    """Frames as the frozen CNN saw them, from the feature store. Up to `KEEP` bytes of what was read stay in memory: epochs
+    over a small set read the disk once.
+    """
 
     sense = "frames"
     reads_pixels = False
 
     def __init__(self, root: Path, store: FeatureStore) -> None:
         self.root, self.store = root, store
+        self._kept: dict[str, Features] = {}
+        self._room = KEEP
 
     def length(self, row: Row) -> int:
         """Looks in the store."""
@@ -64,8 +71,11 @@ class StoredFeatures:
 
     def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
         """(T, D) float16."""
-        found = self.store.read(self.root / row.path)
+        found = self._kept.get(row.path) or self.store.read(self.root / row.path)
         assert found is not None, "length() was asked first"
+        if row.path not in self._kept and found.values.nbytes <= self._room:
+            self._kept[row.path] = found
+            self._room -= found.values.nbytes
         return torch.from_numpy(found.values[start:stop]), found.times[start:stop]
 
 

@@ -6,7 +6,7 @@ with one layer it is mean-pooling under a small MLP. The same road, so that the 
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ class MeanCore(nn.Module):
         total, count = state if state is not None else self.initial_state(x.data.shape[0])
         if x.data.shape[1] == 0:
             return x.map(lambda d: d.new_zeros((*d.shape[:2], self.output_size))), (total, count)
-        sums = total + x.zeroed().data.cumsum(dim=1)
+        added = accumulate(x.zeroed().data.unbind(1), initial=total[:, 0])  # cumsum over wide steps is 4 times slower
+        sums = torch.stack(list(added)[1:], dim=1)
         counts = count + x.mask[:, :, None].to(sums.dtype).cumsum(dim=1)
         steps = Padded(self.mlp(sums / counts.clamp(min=1.0)), x.lengths).zeroed()
         return steps, (sums[:, -1:], counts[:, -1:])
