@@ -310,3 +310,10 @@ def test_what_is_familiar_is_asked_of_evenly_many_rows_of_each_label(series, mon
     rows = StoredSeries(series, 4.0), prepare(config_of(series), CPU, lambda text: None).rows("train")
     kept = module._evenly(rows[1])
     assert [sum(r.label == name for r in kept) for name in ("bend", "clap", "jump", "wave")] == [3] * 4
+
+
+def test_a_handful_of_validation_clips_fits_nothing_and_says_so():
+    head = make()
+    said = head.calibrate(evidence(90, seed=1), evidence(9))
+    assert "only 9 validation clips of 10, so no calibration" in said
+    assert float(head.trust.get_buffer("temperature")) == 1 and head.trust.get_buffer("threshold").isnan()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.trust import KEPT, Trust
+from pipeline.heads.trust import FEWEST, KEPT, Trust
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from pipeline.metrics.classification import classification
@@ -187,10 +187,11 @@ class Classify(nn.Module):
         seen = [e for e in train if e.features.isfinite().all()]
         if self.watched_size and {e.label for e in seen} == set(range(len(self.vocabulary))):
             self.trust.fit_familiar(torch.stack([e.features for e in seen]), torch.tensor([e.label for e in seen]))
-        if not validation:
+        if len(validation) < FEWEST:
+            has = f"only {len(validation)} validation clips of {FEWEST}" if validation else "no validation part"
             return (
-                f"{self.name}: no validation part, so no calibration: temperature 1, and no threshold for unknown "
-                "(data.validation=0.15 would give both)"
+                f"{self.name}: {has}, so no calibration: temperature 1, and no threshold for unknown "
+                "(a larger data.validation, such as 0.15, gives both)"
             )
         logits, labels = scores_and_labels(validation)
         self.trust.fit_held_out(logits, torch.stack([e.features for e in validation]), labels)

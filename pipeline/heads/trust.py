@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from pipeline.metrics.calibration import fit_temperature, negative_log_likelihood, threshold_at
 from pipeline.models.mahalanobis import Mahalanobis
 
+FEWEST = 10
+"""Validation samples below which nothing is fitted: a temperature or a threshold from a handful says nothing."""
+
 KEPT = 0.95
 """The share of known validation samples that the threshold calls known."""
 
