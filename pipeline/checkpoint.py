@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.data.vocabulary import Vocabulary
 from pipeline.models.model import Model
 from pipeline.recipe import Recipe
 from pipeline.section import ConfigError, validate
+from pipeline.whole import write_whole
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -67,8 +67,8 @@ def save_model(folder: Path, checkpoint: Checkpoint) -> None:
         "notes": dict(checkpoint.notes),
     }
     weights = {k: v.detach().cpu().contiguous() for k, v in checkpoint.model.state_dict().items()}
-    _replace(folder / WEIGHTS, save(weights))
-    _replace(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
+    write_whole(folder / WEIGHTS, save(weights))
+    write_whole(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
 
 
 def find_model(folder: str | Path) -> Path:
@@ -154,12 +154,3 @@ def _load_weights(model: Model, path: Path, is_calibrated: bool) -> None:
             f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. They must come from one run."
         )
     model.load_state_dict(weights)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -7,7 +7,6 @@ and report.txt, wandb/.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from pipeline.training.fit import STATE, Progress, fit, saved_step
 from pipeline.training.report import write_report
 from pipeline.training.runtime import Runtime, runtime, seed_step
 from pipeline.training.track import Track
+from pipeline.whole import write_whole
 from pipeline.writers import TIMED, Format, check_formats, left_out, open_writer
 
 OnRow = Callable[[dict[str, Any], int, int], None]
@@ -318,9 +318,7 @@ def _open_folder(config: Config, place: Runtime, fresh: bool) -> Path:
                 "run=DIR, go on with the same config, or start over with --fresh."
             )
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".config.yaml.{os.getpid()}"
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, kept)
+    write_whole(kept, text)
     place.wait()
     return folder
 

@@ -18,6 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from pipeline.whole import write_whole
+
 
 @dataclass(frozen=True)
 class Features:
@@ -70,15 +72,7 @@ class FeatureStore:
             {"values": values, "times": np.ascontiguousarray(features.times, dtype=np.float64)},
             metadata={"warnings": json.dumps(features.warnings), "made_by": self.made_by},
         )
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(partial, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, data)
 
 
 @lru_cache(maxsize=1 << 20)

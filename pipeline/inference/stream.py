@@ -7,7 +7,6 @@ restart goes on where it was. Knows nothing of where frames come from or where e
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipeline.models.core import State
 from pipeline.models.head import Decided, Follower, Following
 from pipeline.models.prediction import Prediction
 from pipeline.padded import stack
+from pipeline.whole import write_whole
 
 FORMAT = 1
 
@@ -186,15 +186,7 @@ class Stream:
         data = save(
             {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, {"unreel": json.dumps(about)}
         )
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(partial, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, data)
 
     def load_state(self, path: Path) -> dict[str, Any]:
         """Go on from a file of `save_state`; returns its notes. Raises ValueError for a file that is no state, or that

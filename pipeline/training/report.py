@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from pipeline.whole import write_whole
 
 _NUMBERS = (
     ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy", "step_accuracy"),
@@ -75,7 +76,8 @@ def _asides(row: dict[str, Any]) -> list[str]:
         curve = "  ".join(f"{fraction:.0%} {accuracy:.3f}" for fraction, accuracy in row["early"])
         said.append(f"after so much of each clip: {curve}; the answer is settled after {row['settled_share']:.0%}")
     if "ece" in row:
-        said.append(f"calibration error {row['ece_unscaled']:.3f} as trained, {row['ece']:.3f} scaled")
+        scaled = f", {row['ece']:.3f} scaled" if row["ece"] != row["ece_unscaled"] else ""
+        said.append(f"calibration error {row['ece_unscaled']:.3f} as trained{scaled}")
     if row.get("unknown"):
         found = row["unknown"]
         said.append(
@@ -111,9 +113,7 @@ def write_report(report: dict[str, Any], folder: Path) -> Path:
         ("report.json", json.dumps(_legal(report), indent=2, ensure_ascii=False)),
         ("report.txt", text),
     ):
-        partial = folder / f".{name}.{os.getpid()}"
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, folder / name)
+        write_whole(folder / name, content)
     return folder / "report.json"
 
 

@@ -6,11 +6,11 @@ file is whole as soon as it has its name. Knows nothing of what stands in it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.whole import write_whole
 from pipeline.writers.cues import Cue, cues, timed
 from pipeline.writers.flat import Heads
 from pipeline.writers.names import Names, as_file, safe
@@ -35,9 +35,7 @@ class PerVideoWriter:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self._render(row["path"], cues(row, self._heads), self._heads), "utf-8", newline="\n")
-        os.replace(partial, path)
+        write_whole(path, self._render(row["path"], cues(row, self._heads), self._heads))
 
     def close(self) -> Path:
         """The folder."""
