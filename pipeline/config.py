@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.recipe import Fraction, Positive, Recipe
-from pipeline.section import ConfigError, Section, near, sections_in, type_name, validate
+from pipeline.recipe import Recipe
+from pipeline.section import ConfigError, Fraction, Positive, Section, near, sections_in, type_name, validate
 from pipeline.training.augment import ClipAugment, SeriesMirror
 from pipeline.training.fit import Plan
 

@@ -6,33 +6,26 @@ In: a validated `Recipe` and the vocabularies. Out: a `Model`. Knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapt import Adapter, Normalise
 from pipeline.encoders.backbone import BUNDLED, Backbone
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.runtime import Look, Runtime, build_look, runtime_name
 from pipeline.encoders.series import SeriesEncoder
-from pipeline.heads.anticipate import Anticipate
-from pipeline.heads.classify import Classify, Pool
-from pipeline.heads.forecast import Forecast, Mode, Point
-from pipeline.heads.segment import Segment
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
 from pipeline.models.core import GATED, MINIMAL, Core, DropMask
 from pipeline.models.mean import MeanCore
 from pipeline.models.model import Encoder, Model
-from pipeline.section import Section
-
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[int, Field(gt=0)]
+from pipeline.questions import Around, ClassifySection, HeadSection
+from pipeline.section import Fraction, Positive, Section
 
 
 class ClockSection(Section):
@@ -165,178 +158,10 @@ class CoreSection(Section):
         )
 
 
-class Around(NamedTuple):
-    """What a head stands in: the width of the core's outputs, looks a second, whether the core can stream, the width of what
-    the core is given, the sense with the width of its raw sequence, and how many looks make one step of the core.
-    """
-
-    input_size: int
-    rate: float
-    is_causal: bool
-    watched_size: int = 0
-    sense: str = "frames"
-    width: int = 0
-    patch: int = 1
-
-
-class ClassifySection(Section):
-    """Which class: learns from the manifest's labels."""
-
-    kind: Literal["classify"] = "classify"
-    wants: ClassVar[str | None] = "label"
-    columns: ClassVar[tuple[str, ...]] = ("label", "score", "top", "unknown", "distance")
-    pool: Annotated[Pool, Field(description="mean of the step logits, the last step, or attention")] = "mean"
-    dropout: Fraction = 0.5
-    label_smoothing: Fraction = 0.1
-    class_weights: Annotated[Literal["none", "balanced"], Field(description="balanced: rare classes count more")] = (
-        "none"
-    )
-    step_loss: Annotated[float, Field(ge=0, le=1, description="share of the steps' own cross-entropy")] = 0.0
-
-    def classes(self, row: Row) -> tuple[str, ...]:
-        """What a row teaches; nothing where it has no label."""
-        return () if row.label is None else (row.label,)
-
-    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Classify:
-        """The head; counts of the training labels give the balanced weights."""
-        weights = None
-        if self.class_weights == "balanced" and counts is not None:
-            total = sum(counts.values())
-            weights = [total / (len(vocabulary) * max(1, counts.get(label, 0))) for label in vocabulary.names]
-        return Classify(
-            name=name,
-            input_size=around.input_size,
-            vocabulary=vocabulary,
-            watched_size=around.watched_size,
-            pool=self.pool,
-            dropout=self.dropout,
-            label_smoothing=self.label_smoothing,
-            class_weights=weights,
-            step_loss=self.step_loss,
-        )
-
-
-class SegmentSection(Section):
-    """What happens when: learns from the manifest's spans, a label for every look and a CRF over them."""
-
-    kind: Literal["segment"] = "segment"
-    wants: ClassVar[str | None] = "span"
-    columns: ClassVar[tuple[str, ...]] = ("spans",)
-    background: Annotated[
-        str | None, Field(min_length=1, description="name of what no span covers; null where spans tile a video")
-    ] = "background"
-    crf: Annotated[bool, Field(description="a linear-chain CRF over the looks; false judges each look alone")] = True
-    minimum_seconds: Annotated[float, Field(ge=0, description="no shorter span is answered (needs the CRF)")] = 0.0
-    lag_seconds: Annotated[float, Field(ge=0, description="a stream settles a label so much later")] = 1.0
-    dropout: Fraction = 0.3
-    step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = (
-        0.5
-    )
-
-    def classes(self, row: Row) -> tuple[str, ...]:
-        """What a row teaches; nothing where it has no spans."""
-        if not row.spans:
-            return ()
-        return (*(span.label for span in row.spans), *([] if self.background is None else [self.background]))
-
-    @model_validator(mode="after")
-    def _fits(self) -> SegmentSection:
-        if self.minimum_seconds and not self.crf:
-            raise ValueError(
-                "minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0"
-            )
-        return self
-
-    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Segment:
-        """The head."""
-        return Segment(
-            name=name,
-            input_size=around.input_size,
-            vocabulary=vocabulary,
-            rate=around.rate,
-            background=self.background,
-            crf=self.crf,
-            minimum_steps=max(1, round(self.minimum_seconds * around.rate)),
-            lag_steps=round(self.lag_seconds * around.rate) if around.is_causal else None,
-            dropout=self.dropout,
-            step_loss=self.step_loss,
-        )
-
-
-class ForecastSection(Section):
-    """What comes next, as numbers: learns from the sequence itself."""
-
-    kind: Literal["forecast"] = "forecast"
-    wants: ClassVar[str | None] = None
-    columns: ClassVar[tuple[str, ...]] = ("times", "values", "quantiles")
-    steps: Annotated[int, Field(gt=0, description="how many looks ahead")]
-    context: Annotated[int, Field(gt=0, description="looks seen before a forecast is learnt or judged")] = 1
-    mode: Annotated[Mode, Field(description="all steps at once, or a segment at a time from its own output")] = "direct"
-    segment: Annotated[Positive | None, Field(description="of the recursive mode; encoder.patch by default")] = None
-    from_last: Annotated[bool, Field(description="learn the change from the last value that was seen")] = True
-    point: Annotated[Point, Field(description="mean learns by squared, median by absolute error")] = "mean"
-    quantiles: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=1)], ...],
-        Field(description="learnt beside the point, such as [0.1, 0.9]"),
-    ] = ()
-    dropout: Fraction = 0.0
-
-    @field_validator("quantiles")
-    @classmethod
-    def _rise(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
-        if list(quantiles) != sorted(set(quantiles)):
-            raise ValueError(f"quantiles rise and differ; write {sorted(set(quantiles))}")
-        return quantiles
-
-    def classes(self, row: Row) -> tuple[str, ...]:
-        """None: every row is its own truth."""
-        return ()
-
-    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Forecast:
-        """The head."""
-        settings = self.model_dump(exclude={"kind"})
-        return Forecast(
-            name=name,
-            input_size=around.input_size,
-            width=around.width,
-            sense=around.sense,
-            patch=around.patch,
-            rate=around.rate,
-            **settings,
-        )
-
-
-class AnticipateSection(Section):
-    """What will be going on in a moment: learns from the manifest's spans, the label of each look some seconds later."""
-
-    kind: Literal["anticipate"] = "anticipate"
-    wants: ClassVar[str | None] = "span"
-    columns: ClassVar[tuple[str, ...]] = ("ahead",)
-    leads: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...],
-        Field(min_length=1, description="seconds ahead; now is always asked too"),
-    ] = (0.25, 0.5, 1.0, 2.0)
-    background: Annotated[str, Field(min_length=1, description="name of what no span covers")] = "background"
-    dropout: Fraction = 0.3
-    label_smoothing: Fraction = 0.0
-
-    def classes(self, row: Row) -> tuple[str, ...]:
-        """What a row teaches; nothing where it has no spans."""
-        return (*(span.label for span in row.spans), self.background) if row.spans else ()
-
-    def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Anticipate:
-        """The head."""
-        settings = self.model_dump(exclude={"kind"})
-        return Anticipate(name=name, input_size=around.input_size, vocabulary=vocabulary, **settings)
-
-
 ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
 """What every answer says besides its heads."""
 
 EncoderSection = Annotated[FramesSection | SeriesSection, Field(discriminator="kind")]
-HeadSection = Annotated[
-    ClassifySection | SegmentSection | ForecastSection | AnticipateSection, Field(discriminator="kind")
-]
 
 
 class Recipe(Section):

@@ -26,7 +26,7 @@ from pipeline.measure import make_report, measure, split_dataset
 from pipeline.media.folder import find_videos
 from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, fill_store, prepare, read_rows
-from pipeline.recipe import ClassifySection
+from pipeline.questions import ClassifySection
 from pipeline.section import ConfigError, near
 from pipeline.training.calibrate import calibrate
 from pipeline.training.fit import STATE, Progress, fit, saved_step

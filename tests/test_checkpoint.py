@@ -18,7 +18,8 @@ from pipeline.checkpoint import Checkpoint, ModelError, find_model, load_model, 
 from pipeline.cli import main
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.padded import stack
-from pipeline.recipe import ClassifySection, CoreSection, FramesSection, Recipe, SeriesSection
+from pipeline.questions import ClassifySection
+from pipeline.recipe import CoreSection, FramesSection, Recipe, SeriesSection
 
 NAMES = Vocabulary(("bend", "clap", "wave"))
 

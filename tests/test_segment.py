@@ -17,7 +17,7 @@ from pipeline.heads.segment import Segment
 from pipeline.models.prediction import Timeline
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded, stack
-from pipeline.recipe import Around, SegmentSection
+from pipeline.questions import Around, SegmentSection
 
 NAMES = Vocabulary(("background", "sit", "stand", "wave"))
 D, RATE = 5, 4.0

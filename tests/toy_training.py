@@ -21,7 +21,8 @@ from pipeline.data.dataset import RowDataset, StoredSeries
 from pipeline.data.manifest import read_manifest
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.models.model import Model
-from pipeline.recipe import ClassifySection, CoreSection, Recipe, SeriesSection
+from pipeline.questions import ClassifySection
+from pipeline.recipe import CoreSection, Recipe, SeriesSection
 from pipeline.training.fit import Plan, Progress, fit
 from pipeline.training.runtime import Runtime, seed_step
 from pipeline.training.track import Track
