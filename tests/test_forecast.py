@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import load_model
-from pipeline.config import Config, load_config
 from pipeline.data.batch import Batch, collate
 from pipeline.data.dataset import RowDataset, StoredSeries
-from pipeline.data.manifest import Row, Span, read_manifest, write_manifest
-from pipeline.data.vocabulary import Vocabulary
+from pipeline.data.manifest import Row
 from pipeline.encoders.adapt import Adapter
 from pipeline.encoders.series import SeriesEncoder
-from pipeline.heads.anticipate import UNKNOWN, Anticipate
 from pipeline.heads.forecast import Forecast
 from pipeline.metrics.quantile import pinball
 from pipeline.models.core import Core
 from pipeline.models.model import Model
-from pipeline.models.prediction import Anticipation, SeriesForecast
+from pipeline.models.prediction import SeriesForecast
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded, stack
-from pipeline.run import predict, train
-from pipeline.section import ConfigError
-
-SPEC = importlib.util.spec_from_file_location(
-    "ett_prepare", Path(__file__).parents[1] / "datasets" / "ett" / "prepare.py"
-)
-assert SPEC is not None and SPEC.loader is not None
-ett = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(ett)
 
 D, H = 2, 6
 MODES = [{}, {"mode": "recursive", "segment": 2}, {"quantiles": (0.1, 0.5, 0.9)}, {"from_last": False}]
@@ -337,174 +321,6 @@ def test_a_stride_gives_every_window_and_nothing_else(tmp_path, stride):
         np.testing.assert_array_equal(dataset[3, index].raw["series"], values)
 
 
-# the data
-
-
-def table(folder: Path, hours: np.ndarray) -> Path:
-    lines = ["date," + ",".join(ett.CHANNELS)]
-    lines += [f"{i}," + ",".join(map(repr, row)) for i, row in enumerate(hours.tolist())]
-    folder.mkdir(exist_ok=True)
-    (folder / "ETTh1.csv").write_text("\n".join(lines) + "\n")
-    return folder / "ETTh1.csv"
-
-
-def test_scaling_knows_the_training_part_only_and_later_parts_begin_with_their_context(tmp_path):
-    hours = np.random.default_rng(0).normal(3.0, 2.0, size=(14500, 7))
-    changed = hours.copy()
-    changed[8640:] *= 100
-    for name, values in (("one", hours), ("two", changed)):
-        read = ett.read_hours(table(tmp_path / name, values))
-        ett.write_series(read, tmp_path / name, context=96)
-    assert (tmp_path / "one/scale.json").read_bytes() == (tmp_path / "two/scale.json").read_bytes()
-    mean, deviation = hours[:8640].mean(0), hours[:8640].std(0)
-    lengths = {"train": 8640, "val": 2976, "test": 2976}
-    starts = {"train": 0, "val": 8640 - 96, "test": 11520 - 96}
-    for i, channel in enumerate(ett.CHANNELS):
-        for part, length in lengths.items():
-            found = np.load(tmp_path / "one" / part / f"{channel}.npy")
-            start = starts[part]
-            assert found.shape == (length, 1)
-            wanted = (hours[start : start + length, i] - mean[i]) / deviation[i]
-            np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-4, atol=1e-5)
-        both = [np.load(tmp_path / name / "train" / f"{channel}.npy") for name in ("one", "two")]
-        np.testing.assert_array_equal(*both)
-    assert not len(list((tmp_path / "one").glob("manifest*")))  # main() writes it
-
-
-def test_a_prepared_table_is_a_manifest_of_a_row_a_channel(tmp_path, monkeypatch, capsys):
-    table(tmp_path, np.random.default_rng(0).normal(size=(14400, 7)))
-    monkeypatch.setattr("sys.argv", ["prepare.py", "--folder", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert ett.main() == 0, capsys.readouterr().err
-    rows = read_manifest(tmp_path / "out/manifest.jsonl").rows
-    assert {(r.split, Path(r.path).stem) for r in rows} == {(p, c) for p in ett.PARTS for c in ett.CHANNELS}
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        (None, "There is no ETTh1.csv in .* It is the dataset. Check --folder."),
-        ("date,OT\n1,2\n", "'ETTh1.csv' is not the dataset's table .* It has columns HUFL.* Fetch it again."),
-        (
-            "date," + ",".join(ett.CHANNELS) + "\n" + "1,1,1,1,1,1,1,nan\n" * 14400,
-            "values that are no numbers.*Fetch it",
-        ),
-        (
-            "date," + ",".join(ett.CHANNELS) + "\n" + "1,1,1,1,1,1,1,1\n" * 9,
-            "has 9 hours.* At least 14,400 whole hours",
-        ),
-    ],
-)
-def test_a_wrong_table_is_a_sentence(tmp_path, text, sentence):
-    if text is not None:
-        (tmp_path / "ETTh1.csv").write_text(text)
-    with pytest.raises(ValueError, match=sentence):
-        ett.read_hours(tmp_path / "ETTh1.csv")
-
-
-# anticipation
-
-NAMES = Vocabulary(("background", "clap", "sit"))
-SAT = Row("x.mp4", spans=(Span(1.0, 2.0, "sit"), Span(2.5, 4.0, "clap")))
-
-
-def anticipate() -> Anticipate:
-    torch.manual_seed(0)
-    return Anticipate(name="soon", input_size=H, vocabulary=NAMES, leads=(0.5, 1.0)).eval()
-
-
-def test_the_target_is_the_label_of_each_moment_ahead_and_unknown_behind_the_end():
-    times = np.arange(0, 4.75, 0.25)
-    found = anticipate().target(SAT, times)
-    assert found is not None
-    for t, row in zip(times, found.tolist(), strict=True):
-        for lead, index in zip((0.0, 0.5, 1.0), row, strict=True):
-            at = t + lead
-            inside = [span.label for span in SAT.spans if span.start <= at < span.end]
-            assert index == (UNKNOWN if at > 4.5 else NAMES.index(inside[0] if inside else "background"))
-    window = anticipate().target(SAT, np.array([1.0, 1.5]))  # a window knows what its row says of later moments
-    assert window is not None and window.tolist() == [[2, 2, 0], [2, 0, 1]]
-    assert anticipate().target(Row("x.mp4"), times) is None
-
-
-def test_the_loss_of_anticipation_by_hand_and_its_padding_is_inert():
-    head = anticipate()
-    targets = [torch.tensor([[0, 1, UNKNOWN], [2, 2, 1]]), torch.tensor([[1, UNKNOWN, UNKNOWN]])]
-    steps = stack([torch.randn(2, H), torch.randn(1, H)])
-    batch = Batch({}, {"soon": stack(targets)}, ("a", "b"))
-    each = []
-    for outputs, truth in zip(steps.unpad(), targets, strict=True):
-        for output, row in zip(outputs, truth.tolist(), strict=True):
-            logs = (head.logits.weight @ output + head.logits.bias).reshape(3, 3).log_softmax(-1)
-            each += [-logs[i, c] for i, c in enumerate(row) if c != UNKNOWN]
-    same(head.loss(Seen(steps, ()), batch, "model")["soon"], torch.stack(each).mean())
-    garbled = Padded(torch.where(steps.mask[:, :, None], steps.data, torch.nan), steps.lengths)
-    same(head.loss(Seen(garbled, ()), batch, "model")["soon"], torch.stack(each).mean())
-
-
-def test_anticipation_is_judged_step_by_step():
-    head = anticipate()
-    rng = torch.Generator().manual_seed(3)
-    steps = stack([torch.randn(n, H, generator=rng) for n in (40, 7, 25)])
-    targets = [torch.randint(-1, 3, (n, 3), generator=rng) for n in (40, 7, 25)]
-    for truth in targets:  # what is now is known where anything is
-        truth[:, 0] = truth[:, 0].clamp(min=0)
-    evidence = head.evidence(Seen(steps, ()), Batch({}, {"soon": stack(targets)}, ("a", "b", "c")))
-    found = head.metrics(evidence)
-    said = torch.cat([head.step_logits(row).argmax(-1) for row in steps.unpad()])
-    truth = torch.cat(targets)
-    for i, lead in enumerate(("0", "0.5", "1")):
-        known = truth[:, i] != UNKNOWN
-        then, answer, now = truth[known, i], said[known, i], truth[known, 0]
-        assert found[f"accuracy_{lead}"] == pytest.approx(float((then == answer).float().mean()))
-        assert found[f"same_as_now_{lead}"] == pytest.approx(float((then == now).float().mean()))
-        assert found[f"most_frequent_{lead}"] == pytest.approx(float(then.bincount().max()) / len(then))
-        recall = [float((answer[then == c] == c).float().mean()) for c in then.unique()]
-        assert found[f"mean_class_accuracy_{lead}"] == pytest.approx(np.mean(recall))
-        if i:
-            changed = then != now
-            assert found[f"changed_{lead}"] == pytest.approx(float((then == answer)[changed].float().mean()))
-    assert found["count"] == 72
-    known = truth[:, 1:] != UNKNOWN
-    assert found["accuracy"] == pytest.approx(float((said == truth)[:, 1:][known].float().mean()))
-    low, high = head.interval(evidence, ["a", "b", "c"])
-    assert low <= found["accuracy"] <= high
-    assert head.interval(evidence[:1] * 3, ["a", "b", "c"]) == pytest.approx(
-        [head.metrics(evidence[:1])["accuracy"]] * 2
-    )
-
-
-def test_rows_without_a_known_future_are_a_sentence():
-    head = anticipate()
-    batch = Batch({}, {"soon": torch.full((1, 2, 3), UNKNOWN)}, ("a",))
-    batch = Batch({}, {"soon": Padded(torch.full((1, 2, 3), UNKNOWN), torch.tensor([2]))}, ("a",))
-    with pytest.raises(ValueError, match="No step can be judged for 'soon'.* Give rows with spans that last longer"):
-        head.metrics(head.evidence(Seen(stack([torch.randn(2, H)]), ()), batch))
-
-
-@pytest.mark.parametrize("cuts", [[4], [0, 2, 2, 7]])
-def test_anticipation_after_windows_is_that_of_the_whole_and_becomes_a_row(cuts):
-    head, x = anticipate(), stack([torch.randn(n, H) for n in (9, 3, 0)])
-    memory = None
-    for a, b in zip([0, *cuts], [*cuts, 9], strict=True):
-        memory = head.observe(Seen(Padded(x.data[:, a:b], (x.lengths - a).clamp(0, b - a)), ()), memory)
-    assert memory is not None
-    answers = head.answer(memory)
-    assert answers == head.answer(head.observe(Seen(x, ())))
-    for answer, outputs in zip(answers[:2], x.unpad(), strict=False):
-        assert isinstance(answer, Anticipation)
-        probabilities = head.step_logits(outputs[-1]).softmax(-1)
-        row = answer.row(2)
-        assert [a["seconds"] for a in row["ahead"]] == [0.0, 0.5, 1.0]
-        for said, p in zip(row["ahead"], probabilities, strict=True):
-            assert said["label"] == NAMES.names[int(p.argmax())] and said["score"] == pytest.approx(
-                float(p.detach().max()), abs=1e-5
-            )
-            assert len(said["top"]) == 2
-    nothing = answers[2]
-    assert isinstance(nothing, Anticipation)
-    assert [s for _, ranked in nothing.ahead for _, s in ranked] == pytest.approx([1 / 3] * 9)
-
-
 @each_mode
 def test_nothing_strays_from_the_device_of_the_weights(mode):
     head = head_of(3, **mode).to("meta").train()
@@ -514,11 +330,6 @@ def test_nothing_strays_from_the_device_of_the_weights(mode):
     batch = Batch({"series": x}, {}, ())
     assert {t.device.type for t in (*memory, *head.forecast(*memory[:2]))} == {"meta"}
     assert {t.device.type for t in head.loss(seen, batch, "model").values()} == {"meta"}
-    soon = anticipate().to("meta")
-    batch = Batch(
-        {}, {"soon": Padded(torch.empty(4, 7, 3, device="meta", dtype=torch.int64), torch.tensor([7, 0, 2, 3]))}, ()
-    )
-    assert {t.device.type for t in (*soon.loss(seen, batch, "model").values(), *soon.observe(seen))} == {"meta"}
 
 
 def test_samples_of_a_dataset_reach_the_head(tmp_path):
@@ -528,106 +339,3 @@ def test_samples_of_a_dataset_reach_the_head(tmp_path):
     batch = collate([dataset[0, i] for i in range(len(dataset))])
     evidence = head.evidence(model_of(head).watch(batch.raw), batch)
     assert head.metrics(evidence)["count"] == len(dataset) == 29
-
-
-# by config
-
-SERIES = [
-    "encoder={kind: series, patch: 2, from_last: true, project: 8}",
-    "core={hidden: 8}",
-    "data.path=x/manifest.jsonl",
-]
-NEXT = "heads={next: {kind: forecast, steps: 4, context: 4, quantiles: [0.2, 0.8]}}"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "sentence"),
-    [
-        ([NEXT, "core.bidirectional=true"], "the head 'next' says what comes next, .* core.bidirectional: false"),
-        ([NEXT, "data.window=7"], "data.window = 7 holds no forecast of the head 'next': .* are 8; give at least that"),
-        (
-            [NEXT, "data.window=null", "data.stride=1"],
-            "data.stride = 1 places windows, and data.window is none; give data.w",
-        ),
-        (
-            [NEXT, "data.window=8", "data.stride=1", "training.carry=true"],
-            "data.stride makes each a sample.* leave one of",
-        ),
-        ([NEXT, "data.window=9", "training.carry=true"], "data.window = 9 is no multiple of encoder.patch = 2.* use 8"),
-        ([NEXT, "heads.next.quantiles=[0.8, 0.2]"], "quantiles rise and differ; write \\[0.2, 0.8\\]"),
-        (
-            ["heads={soon: {kind: anticipate}}"],
-            "'soon' needs a step of the core for each look, and encoder.patch = 2 .*patch: 1",
-        ),
-    ],
-)
-def test_settings_that_cannot_be_are_sentences(overrides, sentence):
-    with pytest.raises(ConfigError, match=sentence):
-        load_config(None, [*SERIES, *overrides])
-
-
-def waves(folder: Path) -> Config:
-    """Series whose next half wave is the last one upside down."""
-    rows, rng = [], np.random.default_rng(0)
-    for i in range(16):
-        steps = np.arange(60) * (np.pi / 4) + rng.uniform(0, 6)
-        np.save(folder / f"{i}.npy", np.stack([np.sin(steps), np.cos(steps)], 1).astype(np.float32))
-        part = "train" if i < 10 else "val" if i < 13 else "test"
-        rows.append(Row(f"{i}.npy", split=part, spans=(Span(0, 10, "calm"), Span(10, 30, "wild"))))
-    write_manifest(rows, folder / "manifest.jsonl")
-    more = [
-        f"data.path={folder}/manifest.jsonl",
-        "data.window=16",
-        "data.stride=2",
-        "training={epochs: 12, lr: 0.01}",
-        "tracking.wandb=off",
-        "evaluation={baselines: false, orders: false}",
-        f"run={folder}/run",
-    ]
-    return load_config(None, [*SERIES, *more, NEXT])
-
-
-def test_a_config_trains_a_forecast_that_beats_repeating_and_answers_from_its_folder(tmp_path):
-    config = waves(tmp_path)
-    row = train(config, lambda text: None).report["rows"][0]
-    assert row["count"] == 3 * (1 + (60 - 16) // 2) * 5  # windows of 16 steps of 3 rows; in each 5 places fit 4 + 4
-    assert row["mse"] < 0.1 * row["repeat_last_mse"]
-    checkpoint = load_model(tmp_path / "run")
-    assert checkpoint.vocabularies["next"].names == ()
-    counts = predict(
-        [str(tmp_path / "15.npy")],
-        tmp_path / "run",
-        tmp_path / "out",
-        formats=("jsonl", "csv", "parquet"),
-        top=5,
-        device="cpu",
-        say=lambda text: None,
-        on_row=lambda row, done, total: None,
-    )
-    assert counts == {"ok": 1}
-    answer = json.loads((tmp_path / "out/predictions.jsonl").read_text())["next"]
-    assert answer["times"] == [15.0, 15.25, 15.5, 15.75]  # 60 steps at 4 a second were seen
-    values = np.load(tmp_path / "15.npy")
-    np.testing.assert_allclose(answer["values"], -values[56:60], atol=0.4)
-    (table_row,) = pq.read_table(tmp_path / "out/predictions.parquet").to_pylist()
-    assert {part: table_row[f"next_{part}"] for part in answer} == answer
-
-
-def test_a_config_trains_anticipation(tmp_path):
-    config = waves(tmp_path)
-    values = {**config.model_dump(mode="json"), "heads": {"soon": {"kind": "anticipate", "leads": [1.0]}}}
-    values["encoder"] |= {"patch": 1, "from_last": False}
-    values["data"] |= {"window": None, "stride": None}
-    row = train(load_config(None, base=values), lambda text: None).report["rows"][0]
-    assert row["count"] == 180 and 0 <= row["accuracy_1"] <= 1
-    assert row["same_as_now_1"] == pytest.approx(168 / 180)  # in each row 4 looks before the one change
-
-
-def test_forecasts_of_stored_features_know_their_width():
-    config = load_config(None, ["data.path=x", "encoder={weights: none, grid: 1}", NEXT, "core={hidden: 8}"])
-    model = config.recipe.build({"next": Vocabulary(())})
-    head = model.head("next")
-    assert isinstance(head, Forecast) and (head.sense, head.width) == ("frames", 1280)
-    seen = model.watch({"frames": Padded(torch.randn(2, 9, 1280, dtype=torch.float16), torch.tensor([9, 8]))})
-    assert head.observe(seen)[1].shape == (2, 1280)
-    assert head.metrics(head.evidence(seen, Batch({}, {}, ())))["count"] == 3
