@@ -41,10 +41,12 @@ def _counts(manifest: Manifest) -> list[str]:
     splits = Counter(r.split or "no split" for r in rows)
     groups = len({r.group for r in rows if r.group is not None})
     spans, captions = sum(bool(r.spans) for r in rows), sum(bool(r.captions) for r in rows)
+    texts = sum(r.text is not None for r in rows)
     labels = Counter(r.label for r in rows if r.label is not None)
     lines = [
         f"{len(rows)} rows under {manifest.root}: " + ", ".join(f"{n} {s}" for s, n in splits.most_common()),
-        f"{len(labels)} classes, {groups} groups, {spans} rows with spans, {captions} with captions",
+        f"{len(labels)} classes, {groups} groups, {spans} rows with spans, {captions} with captions"
+        + (f", {texts} with texts" if texts else ""),
     ]
     return lines + [f"  {label:<32}{count:>6}" for label, count in sorted(labels.items())]
 

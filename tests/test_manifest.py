@@ -52,6 +52,7 @@ def random_row(generator: random.Random, number: int) -> Row:
         generator.choice((None, *ODD)),
         tuple(spans),
         tuple(generator.choices(ODD, k=generator.randrange(3))),
+        generator.choice((None, *ODD)),
     )
 
 
@@ -139,6 +140,7 @@ def test_the_fingerprint_is_of_the_rows_in_their_order() -> None:
         ({"path": "a", "split": "dev"}, "split is 'dev'. Known are train, val, test. Use one of them."),
         ({"path": "a", "label": 3}, "label is 3. It would be a text without NUL, not empty. Quote it"),
         ({"path": "a", "group": ""}, "group is ''. It would be a text"),
+        ({"path": "a", "text": 3}, "text is 3. It would be a text"),
         ({"path": "a", "captions": "one"}, "captions is 'one'. It would be a list."),
         ({"path": "a", "captions": [None]}, "a caption is missing. It would be a text"),
         ({"path": "a", "spans": {}}, "spans is {}. It would be a list."),

@@ -16,7 +16,7 @@ from typing import Literal
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-COLUMNS = ("path", "split", "group", "label", "spans", "captions")
+COLUMNS = ("path", "split", "group", "label", "spans", "captions", "text")
 MAX_LISTED = 20
 
 
@@ -35,10 +35,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One video (or one file of stored features); `None` and `()` mean that nothing is known.
+    """One video (or one file of stored features, or one text); `None` and `()` mean that nothing is known.
 
     `path` is relative to the manifest's root and has forward slashes. `group` names what must not stand on both
-    sides of a split: a person, a recording, a film, a match. `spans` are in order and never overlap.
+    sides of a split: a person, a recording, a film, a match. `spans` are in order and never overlap; those of a text count
+    tokens from 0 where those of a video count seconds. `text`: what a text row holds; its `path` is then only its name. A
+    text row without it is the file at `path`.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Row:
     label: str | None = None
     spans: tuple[Span, ...] = ()
     captions: tuple[str, ...] = ()
+    text: str | None = None
 
 
 class Mistakes:
@@ -106,10 +109,12 @@ def _row(record: dict[str, object], wrong: list[str]) -> Row | None:
     label = _text("label", record.get("label"), wrong)
     spans = _spans(record.get("spans"), wrong)
     captions = [_text("a caption", item, wrong) or "" for item in _list("captions", record.get("captions"), wrong)]
+    text = record.get("text")
+    text = None if text is None else _text("text", text, wrong)
     if len(wrong) > before:
         return None
     named: Split | None = next((name for name in SPLITS if name == split), None)
-    return Row(path, named, group, label, spans, tuple(captions))
+    return Row(path, named, group, label, spans, tuple(captions), text)
 
 
 def _path(value: object, wrong: list[str]) -> str:
@@ -175,6 +180,7 @@ def record_of(row: Row) -> dict[str, object]:
     record: dict[str, object] = {"path": row.path, "split": row.split, "group": row.group, "label": row.label}
     record["spans"] = [[_second(span.start), _second(span.end), span.label] for span in row.spans] or None
     record["captions"] = list(row.captions) or None
+    record["text"] = row.text
     return {name: value for name, value in record.items() if value is not None}
 
 
