@@ -12,11 +12,12 @@ from typing import Any
 import proof
 from show_recognise import Answer
 
+WITHOUT = ["heads.timeline.crf=false", "heads.timeline.minimum_seconds=0"]
 MODELS: dict[str, list[str]] = {
     "bidirectional, CRF": [],
-    "bidirectional, no CRF": ["heads.timeline.crf=false"],
+    "bidirectional, no CRF": WITHOUT,
     "causal, CRF": ["core.bidirectional=false"],
-    "causal, no CRF": ["core.bidirectional=false", "heads.timeline.crf=false"],
+    "causal, no CRF": ["core.bidirectional=false", *WITHOUT],
 }
 COLUMNS = ("frame_accuracy", "frame_accuracy_all", "edit", "f1_10", "f1_25", "f1_50", "per_frame_map")
 
@@ -112,7 +113,7 @@ def per_look_baseline(work: Path, common: Sequence[str]) -> dict[str, list[dict[
         "core.layers=0",
         "core.bidirectional=false",
         "encoder.project=0",
-        "heads.timeline.crf=false",
+        *WITHOUT,
     ]
     jobs = [[*common, *blind, f"data.fold={fold}", f"run={work}/mean_{fold}"] for fold in range(4)]
     return {"mean-pool linear, no CRF": [proof.pick(r) for r in proof.train_all("yoga6/timeline.yaml", jobs)]}
