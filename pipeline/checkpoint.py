@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save
 
 from pipeline import __version__
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.data.words import Words
 from pipeline.models.model import Model
-from pipeline.recipe import Recipe
+from pipeline.recipe import TOKENS, Recipe
 from pipeline.section import ConfigError, validate
 from pipeline.whole import write_whole
 
@@ -36,17 +37,19 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that is needed to use it. notes: free facts about its training, for people."""
+    """A model with all that is needed to use it. vocabularies: by head the names of its classes, or its words, and under
+    "tokens" the encoder's words where it has some. notes: free facts about its training, for people.
+    """
 
     model: Model
     recipe: Recipe
-    vocabularies: Mapping[str, Vocabulary]
+    vocabularies: Mapping[str, Vocabulary | Words]
     input_size: int | None
     notes: Mapping[str, Any]
 
     def fingerprint(self) -> str:
         """A hash of all that its answers depend on: recipe, vocabularies and weights."""
-        names = {name: list(v.names) for name, v in self.vocabularies.items()}
+        names = {name: _plain(v) for name, v in self.vocabularies.items()}
         text = json.dumps([self.recipe.model_dump(mode="json"), names, self.input_size], sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for key, value in sorted(self.model.state_dict().items()):
@@ -62,7 +65,7 @@ def save_model(folder: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "unreel": __version__,
         "recipe": checkpoint.recipe.model_dump(mode="json"),
-        "vocabularies": {name: list(v.names) for name, v in checkpoint.vocabularies.items()},
+        "vocabularies": {name: _plain(v) for name, v in checkpoint.vocabularies.items()},
         "input_size": checkpoint.input_size,
         "notes": dict(checkpoint.notes),
     }
@@ -109,11 +112,24 @@ def load_model(folder: str | Path) -> Checkpoint:
     return Checkpoint(model.eval(), recipe, vocabularies, description.get("input_size"), description.get("notes", {}))
 
 
-def _vocabularies(given: object, recipe: Recipe) -> dict[str, Vocabulary]:
-    """The names of each head's classes. Raises ValueError that names the head."""
+def _plain(names: Vocabulary | Words) -> list[str] | dict[str, Any]:
+    """As JSON has it: a list of classes, or words with the rule that cuts texts into them."""
+    return names.as_json() if isinstance(names, Words) else list(names.names)
+
+
+def _vocabularies(given: object, recipe: Recipe) -> dict[str, Vocabulary | Words]:
+    """The names of each head's classes, or its words. Raises ValueError that says whose are wrong."""
     given = given if isinstance(given, dict) else {}
-    found = {}
+    found: dict[str, Vocabulary | Words] = {}
+    of_words = [name for name, section in recipe.heads.items() if section.kind == "caption"]
+    for name in of_words + ([TOKENS] if recipe.encoder.kind == "tokens" else []):
+        try:
+            found[name] = Words.from_json(given.get(name))
+        except ValueError as error:
+            raise ValueError(f"vocabularies.{name} are no words: {error}") from None
     for head, section in recipe.heads.items():
+        if head in found:
+            continue
         names = given.get(head)
         if (
             not isinstance(names, list)
@@ -127,10 +143,11 @@ def _vocabularies(given: object, recipe: Recipe) -> dict[str, Vocabulary]:
 
 
 def _without_weights(recipe: Recipe) -> Recipe:
-    """The recipe with an empty CNN: its weights come from the checkpoint."""
-    if recipe.encoder.kind != "frames":
+    """The recipe with an empty CNN, or untaught vectors of words: their weights come from the checkpoint."""
+    if recipe.encoder.kind == "series":
         return recipe
-    return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"weights": "none"})})
+    empty = {"weights": "none"} if recipe.encoder.kind == "frames" else {"vectors": None}
+    return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=empty)})
 
 
 def _load_weights(model: Model, path: Path, is_calibrated: bool) -> None:

@@ -119,6 +119,9 @@ class AugmentSection(Section):
 class TrainingSection(Section):
     """How the weights move."""
 
+    start: Annotated[
+        str | None, Field(description="a finished run or model folder whose weights (and vocabularies) it begins from")
+    ] = None
     epochs: Positive = 30
     batch_size: Annotated[int, Field(gt=0, description="over all processes together")] = 16
     lr: Annotated[float, Field(gt=0)] = 1e-3

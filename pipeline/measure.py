@@ -14,6 +14,7 @@ import torch
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
 from pipeline.data.dataset import Augment, Order, RowDataset
+from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.classify import Classify, scores_and_labels
 from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
@@ -38,8 +39,9 @@ def measure(
         )
         for head, found in judged.metrics().items():
             paired = {}
-            if config.evaluation.pairs and isinstance(judged.heads[head], Classify):
-                known = checkpoint.vocabularies[head]
+            asked = judged.heads[head]
+            if config.evaluation.pairs and isinstance(asked, Classify):
+                known = asked.vocabulary
                 pairs = [(known.index(a), known.index(b)) for a, b in config.evaluation.pairs]
                 paired = {"paired_accuracy": paired_accuracy(*scores_and_labels(judged.evidence[head]), pairs)}
             if order == "forward":
@@ -97,7 +99,7 @@ def make_report(
     counts = Counter(r.split for r in prepared.manifest.rows)
     return {
         "rows": rows,
-        "classes": {head: list(v.names) for head, v in checkpoint.vocabularies.items()},
+        "classes": {h: list(v.names) for h, v in checkpoint.vocabularies.items() if isinstance(v, Vocabulary)},
         "split": describe_split(config),
         "counts": dict(counts),
         "seed": config.training.seed,

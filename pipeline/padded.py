@@ -62,3 +62,10 @@ def stack(rows: Sequence[Tensor]) -> Padded:
     for i, row in enumerate(rows):
         data[i, : row.shape[0]] = row
     return Padded(data, lengths)
+
+
+def joined(windows: Sequence[Padded]) -> Padded:
+    """Windows of the same rows, one after another -> the whole rows."""
+    if len(windows) == 1:
+        return windows[0]
+    return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in windows), strict=True)])

@@ -18,6 +18,8 @@ from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest, Row, read_manifest
 from pipeline.data.readers import read_class_folders
 from pipeline.data.split import apply_split
+from pipeline.data.text import StoredText, text_of
+from pipeline.data.words import Words
 from pipeline.inference.extract import Extraction, extract
 from pipeline.media.probe import MediaError, probe
 from pipeline.recipe import FramesSection
@@ -31,13 +33,16 @@ OnVideo = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Usable rows with splits, how to read them, and the videos that could not be: path -> (status, sentence)."""
+    """Usable rows with splits, how to read them, and the videos that could not be: path -> (status, sentence); input_size: of
+    series; words: of texts.
+    """
 
     manifest: Manifest
     source: Source
     failed: dict[str, tuple[str, str]]
     input_size: int | None = None
     unknown: tuple[str, ...] = ()
+    words: Words | None = None
 
     def rows(self, split: str) -> list[Row]:
         """The rows of one part, without the classes that are to stay unknown."""
@@ -48,9 +53,23 @@ class Prepared:
         return [r for r in self.manifest.rows if r.split == "test" and r.label in self.unknown]
 
 
-def prepare(config: Config, place: Runtime, say: Say, on_video: OnVideo = lambda done, total: None) -> Prepared:
-    """Read the rows, split them, look at the videos once. Raises ConfigError, ManifestError, LeakError."""
+def prepare(
+    config: Config,
+    place: Runtime,
+    say: Say,
+    on_video: OnVideo = lambda done, total: None,
+    words: Words | None = None,
+) -> Prepared:
+    """Read the rows, split them, look at the videos once. words: those of a trained model of texts; by default they are learnt
+    from the training rows. Raises ConfigError, ManifestError, LeakError.
+    """
     manifest = split_rows(config, read_rows(config, say), say)
+    if config.encoder.kind == "tokens":
+        if words is None:
+            words = config.encoder.learn([text_of(r, manifest.root) for r in manifest.rows if r.split == "train"])
+            say(f"words: {len(words):,} of level {words.level}, from the training rows")
+        source = StoredText(manifest.root, words, ends=config.encoder.ends)
+        return Prepared(manifest, source, {}, unknown=config.evaluation.unknown, words=words)
     if config.encoder.kind == "series":
         source = StoredSeries(manifest.root, config.clock.rate)
         return Prepared(manifest, source, {}, source.width(manifest.rows[0]), config.evaluation.unknown)

@@ -5,23 +5,29 @@ In: validated settings, and what a head stands in (`Around`). Out: heads. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
+from torch import nn
 
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.data.words import Cut, Level, Words
 from pipeline.heads.anticipate import Anticipate
+from pipeline.heads.caption import Caption, Watch
 from pipeline.heads.classify import Classify, Pool
 from pipeline.heads.forecast import Forecast, Mode, Point
-from pipeline.heads.segment import Segment
+from pipeline.heads.language import Language
+from pipeline.heads.segment import Scheme, Segment, tags_of
+from pipeline.models.decoder import Attention, WriterCell
 from pipeline.section import Fraction, Positive, Section
 
 
 class Around(NamedTuple):
     """What a head stands in: the width of the core's outputs, looks a second, whether the core can stream, the width of what
-    the core is given, the sense with the width of its raw sequence, and how many looks make one step of the core.
+    the core is given, the sense with the width of its raw sequence, and how many looks make one step of the core; of a
+    sense of tokens its words and their embedding.
     """
 
     input_size: int
@@ -31,6 +37,8 @@ class Around(NamedTuple):
     sense: str = "frames"
     width: int = 0
     patch: int = 1
+    words: Words | None = None
+    embedding: nn.Embedding | None = None
 
 
 class ClassifySection(Section):
@@ -87,14 +95,24 @@ class SegmentSection(Section):
         0.5
     )
 
+    scheme: Annotated[
+        Scheme, Field(description="iob2: neighbours of one label stay apart (entities in a text); needs a background")
+    ] = "plain"
+
     def classes(self, row: Row) -> tuple[str, ...]:
-        """What a row teaches; nothing where it has no spans."""
-        if not row.spans:
+        """What a row teaches; nothing where it has no spans to learn and no text to learn that from."""
+        if not row.spans and (row.text is None or self.background is None):
             return ()
-        return (*(span.label for span in row.spans), *([] if self.background is None else [self.background]))
+        background = () if self.background is None else (self.background,)
+        return (*(tag for span in row.spans for tag in tags_of(span.label, self.scheme)), *background)
 
     @model_validator(mode="after")
     def _fits(self) -> SegmentSection:
+        if self.scheme == "iob2" and (self.background is None or self.minimum_seconds):
+            raise ValueError(
+                f"scheme iob2 needs a background, and no minimum_seconds; they are {self.background} and "
+                f"{self.minimum_seconds:g}. Set background: O and minimum_seconds: 0"
+            )
         if self.minimum_seconds and not self.crf:
             raise ValueError(
                 "minimum_seconds needs the CRF, which keeps the spans that long; set crf: true or leave it 0"
@@ -114,6 +132,7 @@ class SegmentSection(Section):
             lag_steps=round(self.lag_seconds * around.rate) if around.is_causal else None,
             dropout=self.dropout,
             step_loss=self.step_loss,
+            scheme=self.scheme,
         )
 
 
@@ -184,6 +203,108 @@ class AnticipateSection(Section):
         return Anticipate(name=name, input_size=around.input_size, vocabulary=vocabulary, **settings)
 
 
+class CaptionSection(Section):
+    """In words: learns from the manifest's captions, all of a row. With tokens for frames it translates."""
+
+    kind: Literal["caption"] = "caption"
+    wants: ClassVar[str | None] = "caption"
+    attention: Annotated[
+        Attention,
+        Field(description="soft looks back at the steps, mean at all alike, none keeps the first state alone"),
+    ] = "soft"
+    cell: Annotated[WriterCell, Field(description="of the core that writes")] = "gru"
+    hidden: Positive = 256
+    embedding: Annotated[
+        int, Field(gt=0, description="width of a word's vector; they are the readout's weights too")
+    ] = 256
+    level: Annotated[Level, Field(description="what a token is: a word, a piece of a word, a character")] = "piece"
+    vocabulary: Annotated[int, Field(gt=4, description="tokens at most")] = 8000
+    minimum: Annotated[int, Field(gt=0, description="a word seen more rarely in training is unknown")] = 1
+    cut: Annotated[Cut, Field(description="words end at spaces, or at punctuation too")] = "spaces"
+    lower: Annotated[bool, Field(description="all in lower case")] = False
+    max_length: Annotated[int, Field(gt=1, description="tokens of a sentence at most")] = 40
+    dropout: Fraction = 0.3
+    label_smoothing: Fraction = 0.1
+    sampling: Annotated[Fraction, Field(description="share of the model's own words read in training")] = 0.0
+    self_critical: Annotated[
+        bool, Field(description="reward CIDEr-D in place of cross-entropy; begin from a trained model (training.start)")
+    ] = False
+    beam: Annotated[int, Field(gt=0, description="beginnings that go on side by side; 1 is greedy")] = 5
+    length_power: Annotated[float, Field(ge=0, description="how much long sentences are forgiven")] = 0.7
+    no_repeated: Annotated[Positive | None, Field(description="no so many tokens in a row are said twice")] = None
+    describes: Annotated[
+        str | None, Field(description="a segment head of this model: a sentence for each of its spans as well")
+    ] = None
+    watch: Annotated[Watch, Field(description="the metric that chooses the best epoch")] = "cider_d"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What its answers are made of."""
+        return ("sentence", "log_probability", *(() if self.describes is None else ("spans",)))
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """A caption teaches words, no class: only whether there is one."""
+        return ("caption",) if row.captions else ()
+
+    def learn(self, rows: Sequence[Row]) -> Words:
+        """The words of the captions."""
+        return Words.learn(
+            [text for row in rows for text in row.captions],
+            level=self.level,
+            size=self.vocabulary,
+            minimum=self.minimum,
+            cut=self.cut,
+            lower=self.lower,
+        )
+
+    def build(self, name: str, around: Around, vocabulary: Any, counts: Mapping[str, int] | None) -> Caption:
+        """The head."""
+        assert isinstance(vocabulary, Words)
+        settings = self.model_dump(
+            exclude={"kind", "embedding", "level", "vocabulary", "minimum", "cut", "lower", "beam"}
+        )
+        return Caption(
+            name=name,
+            input_size=around.input_size,
+            words=vocabulary,
+            rate=around.rate / around.patch,
+            size=self.embedding,
+            width=self.beam,
+            **settings,
+        )
+
+
+class LanguageSection(Section):
+    """Which word comes next: learns from the text itself. For an encoder of tokens, and a core that reads one way."""
+
+    kind: Literal["language"] = "language"
+    wants: ClassVar[str | None] = None
+    columns: ClassVar[tuple[str, ...]] = ("log_probability", "tokens", "perplexity")
+    tied: Annotated[bool, Field(description="the readout's weights are the encoder's embedding")] = True
+    dropout: Fraction = 0.3
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """None: a text is its own truth."""
+        return ()
+
+    def build(self, name: str, around: Around, vocabulary: Any, counts: Mapping[str, int] | None) -> Language:
+        """The head."""
+        assert around.words is not None, "the recipe has looked that the encoder is of tokens"
+        return Language(
+            name=name,
+            input_size=around.input_size,
+            words=around.words,
+            embedding=around.embedding if self.tied else None,
+            dropout=self.dropout,
+        )
+
+
 HeadSection = Annotated[
-    ClassifySection | SegmentSection | ForecastSection | AnticipateSection, Field(discriminator="kind")
+    ClassifySection | SegmentSection | ForecastSection | AnticipateSection | CaptionSection | LanguageSection,
+    Field(discriminator="kind"),
 ]
+
+
+def learn_names(section: Any, rows: Sequence[Row], counts: Mapping[str, int]) -> Vocabulary | Words:
+    """What a head answers with, from the training rows: classes, or words."""
+    return section.learn(rows) if isinstance(section, CaptionSection) else Vocabulary.of(counts)

@@ -5,19 +5,22 @@ In: a validated `Recipe` and the vocabularies. Out: a `Model`. Knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from pipeline.data.vectors import read_vectors
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.data.words import Cut, Level, Words
 from pipeline.encoders.adapt import Adapter, Normalise
 from pipeline.encoders.backbone import BUNDLED, Backbone
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.runtime import Look, Runtime, build_look, runtime_name
 from pipeline.encoders.series import SeriesEncoder
+from pipeline.encoders.tokens import TokensEncoder
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
@@ -95,6 +98,59 @@ class SeriesSection(Section):
         return SeriesEncoder(adapter=adapter, patch=self.patch, from_last=self.from_last)
 
 
+class TokensSection(Section):
+    """Texts as a sense: words, pieces of words or characters, one a step of the core; a token is a second."""
+
+    kind: Literal["tokens"] = "tokens"
+    level: Annotated[Level, Field(description="what a token is: a word, a piece of a word, a character")] = "word"
+    vocabulary: Annotated[int, Field(gt=4, description="tokens at most, the most frequent stay")] = 20_000
+    minimum: Annotated[int, Field(gt=0, description="a word seen more rarely in training is unknown")] = 1
+    cut: Annotated[Cut, Field(description="words end at spaces, or at punctuation too")] = "spaces"
+    lower: Annotated[bool, Field(description="all in lower case")] = False
+    ends: Annotated[bool, Field(description="a start token before and an end token behind each text")] = False
+    embedding: Annotated[int, Field(gt=0, description="width of a token's vector")] = 128
+    vectors: Annotated[
+        str | None, Field(description="pre-trained vectors to begin from: a text file like GloVe's, or .npz")
+    ] = None
+    token_dropout: Annotated[Fraction, Field(description="whole words of the vocabulary, a batch at a time")] = 0.0
+    characters: Annotated[
+        int, Field(ge=0, description="units of a bidirectional core over each word's characters; 0: none")
+    ] = 0
+    project: Annotated[int, Field(ge=0, description="width that the core sees; 0 keeps the vectors'")] = 0
+    normalise: Annotated[Literal["layer", "none"], Field(description="of the vectors")] = "none"
+    dropout: Annotated[Fraction, Field(description="on the vectors, one mask a text")] = 0.3
+
+    def learn(self, texts: Sequence[str]) -> Words:
+        """The words of the training texts."""
+        return Words.learn(
+            texts,
+            level=self.level,
+            size=self.vocabulary,
+            minimum=self.minimum,
+            cut=self.cut,
+            lower=self.lower,
+            spelled=self.characters > 0,
+        )
+
+    def build(self, words: Words) -> TokensEncoder:
+        """Embedding, speller and adapter."""
+        speller = None
+        if self.characters:
+            speller = Core(cell="gru", input_size=32, hidden=self.characters, bidirectional=True)
+        width = self.embedding + (speller.output_size if speller else 0)
+        encoder = TokensEncoder(
+            vocabulary=len(words),
+            size=self.embedding,
+            dropout=self.token_dropout,
+            adapter=Adapter(input_size=width, project=self.project, normalise=self.normalise, dropout=self.dropout),
+            speller=speller,
+            alphabet=len(words.alphabet) + 2,
+        )
+        if self.vectors is not None:
+            encoder.set_vectors(read_vectors(self.vectors, words, self.embedding))
+        return encoder
+
+
 class CoreSection(Section):
     """The recurrent core, or the mean as the baseline that is blind to order."""
 
@@ -161,7 +217,10 @@ class CoreSection(Section):
 ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
 """What every answer says besides its heads."""
 
-EncoderSection = Annotated[FramesSection | SeriesSection, Field(discriminator="kind")]
+TOKENS = "tokens"
+"""Where the words of the encoder stand among the vocabularies of the heads."""
+
+EncoderSection = Annotated[FramesSection | SeriesSection | TokensSection, Field(discriminator="kind")]
 
 
 class Recipe(Section):
@@ -176,10 +235,10 @@ class Recipe(Section):
     @classmethod
     def _names_are_columns(cls, heads: dict[str, Any]) -> dict[str, Any]:
         for name in heads:
-            if not name.isidentifier() or name in ROW_COLUMNS or hasattr(nn.ModuleDict, name):
+            if not name.isidentifier() or name in (*ROW_COLUMNS, TOKENS) or hasattr(nn.ModuleDict, name):
                 raise ValueError(
                     f"a head cannot be called '{name}': it names columns and parameters. Use letters, digits and _, "
-                    f"but none of {', '.join(ROW_COLUMNS)}, nor a word of Python's dictionaries"
+                    f"but none of {', '.join((*ROW_COLUMNS, TOKENS))}, nor a word of Python's dictionaries"
                 )
         return heads
 
@@ -187,7 +246,9 @@ class Recipe(Section):
     @classmethod
     def _kinds_by_default(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("encoder"), dict):
-            values = {**values, "encoder": {"kind": "frames", **values["encoder"]}}
+            encoder = {"kind": "frames", **values["encoder"]}
+            clock = {"clock": {"rate": 1.0}} if encoder["kind"] == "tokens" else {}
+            values = {**clock, **values, "encoder": encoder}
         if isinstance(values, dict) and isinstance(values.get("heads"), dict):
             heads = values["heads"].items()
             named = {n: {"kind": "classify", **h} if isinstance(h, dict) else h for n, h in heads}
@@ -209,25 +270,67 @@ class Recipe(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _words_fit(self) -> Recipe:
+        is_text = self.encoder.kind == "tokens"
+        if is_text and self.clock.rate != 1:
+            raise ValueError(
+                f"clock.rate is {self.clock.rate:g}, and a token of a text is a second; leave it out, or set 1"
+            )
+        for name, head in self.heads.items():
+            if head.kind == "language" and not is_text:
+                raise ValueError(
+                    f"the head '{name}' says which word comes next, and encoder.kind is {self.encoder.kind}; use "
+                    "encoder.kind: tokens"
+                )
+            if head.kind == "language" and self.core.bidirectional:
+                raise ValueError(
+                    f"the head '{name}' says which word comes next, and a bidirectional core has read it already; use "
+                    "core.bidirectional: false"
+                )
+            if head.kind == "forecast" and is_text:
+                raise ValueError(f"the head '{name}' forecasts numbers, and encoder.kind is tokens; use kind: language")
+            if head.kind == "caption" and head.describes is not None:
+                other = self.heads.get(head.describes)
+                if other is None or other.kind != "segment":
+                    raise ValueError(
+                        f"the head '{name}' describes the spans of '{head.describes}', which is no segment head of this "
+                        "model; name one, or leave describes out"
+                    )
+        return self
+
     def build(
         self,
-        vocabularies: Mapping[str, Vocabulary],
+        vocabularies: Mapping[str, Vocabulary | Words],
         *,
         input_size: int | None = None,
         counts: Mapping[str, Mapping[str, int]] | None = None,
     ) -> Model:
-        """The model. vocabularies: one a head. input_size: the width of series. counts: by head, how many training rows
-        teach each class.
+        """The model. vocabularies: one a head, and under "tokens" the encoder's words. input_size: the width of series.
+        counts: by head, how many training rows teach each class.
         """
-        encoder: Encoder = self.encoder.build(input_size)
+        words = vocabularies.get(TOKENS)
+        if isinstance(self.encoder, TokensSection):
+            assert isinstance(words, Words), "an encoder of tokens has words"
+            encoder: Encoder = self.encoder.build(words)
+        else:
+            encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
         patch = self.encoder.patch if self.encoder.kind == "series" else 1
         width = encoder.backbone.output_size if isinstance(encoder, FramesEncoder) else input_size or 0
         around = Around(
-            core.output_size, self.clock.rate, core.is_causal, encoder.output_size, self.encoder.kind, width, patch
+            core.output_size,
+            self.clock.rate,
+            core.is_causal,
+            encoder.output_size,
+            self.encoder.kind,
+            width,
+            patch,
+            words if isinstance(words, Words) else None,
+            encoder.embedding if isinstance(encoder, TokensEncoder) else None,
         )
         heads = {
-            name: section.build(name, around, vocabularies[name], (counts or {}).get(name))
+            name: section.build(name, around, vocabularies[name], (counts or {}).get(name))  # type: ignore[arg-type]
             for name, section in self.heads.items()
         }
         return Model(encoder, core, heads)

@@ -18,15 +18,19 @@ from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import RowDataset
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.data.words import Words
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.inference.batch import predict_all
+from pipeline.inference.generate import continue_text
 from pipeline.inference.predictor import Predictor, answering_threads
 from pipeline.measure import make_report, measure, split_dataset
-from pipeline.media.folder import find_videos
+from pipeline.media.folder import find_texts, find_videos
+from pipeline.models.head import Reader
 from pipeline.models.model import Model
 from pipeline.prepare import OnVideo, Prepared, Say, fill_store, prepare, read_rows
-from pipeline.questions import ClassifySection
+from pipeline.questions import ClassifySection, learn_names
+from pipeline.recipe import TOKENS
 from pipeline.section import ConfigError, near
 from pipeline.training.calibrate import calibrate
 from pipeline.training.fit import STATE, Progress, fit, saved_step
@@ -47,6 +51,8 @@ BASELINES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Blind to order, on the same road: what a recurrent core has to beat. Their heads read the last (the whole) mean."""
+WRITING = ("caption", "language")
+"""Heads that a mean says nothing to compare with: their own baselines stand in the proofs."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
     with runtime(config.training.device, _threads(config)) as place:
         loud: Say = say if place.is_first else lambda text: None
         folder = _open_folder(config, place, fresh)
-        prepared = prepare(config, place, loud, on_video)
+        begun = load_model(config.training.start) if config.training.start else None
+        prepared = prepare(config, place, loud, on_video, _words_of(begun))
         _check_classes(config, prepared)
         resumed = saved_step(folder)
         tracking = config.tracking
@@ -80,7 +87,7 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
             say=loud,
             is_active=place.is_first,
         ) as track:
-            checkpoint, now = _learn(config, prepared, place, folder, track, loud)
+            checkpoint, now = _learn(config, prepared, place, folder, track, loud, begun)
             rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
             for row in rows:
                 track.log({"step": now.step, "epoch": now.epoch, "part": _part(row), **_numbers(row)})
@@ -105,7 +112,7 @@ def evaluate(
     config = load_config(folder / "config.yaml", overrides)
     with runtime(config.training.device, _threads(config)) as place:
         checkpoint = load_model(folder)
-        prepared = prepare(config, place, say, on_video)
+        prepared = prepare(config, place, say, on_video, _words_of(checkpoint))
         rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
         if not rows:
             raise ConfigError(
@@ -138,7 +145,7 @@ def predict(
     check_formats(formats, columns)
     if unsaid := left_out(formats, columns):
         say(unsaid)
-    found = find_videos(paths)
+    found = find_texts(paths) if checkpoint.recipe.encoder.kind == "tokens" else find_videos(paths)
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
     failed: list[str] = []
@@ -160,6 +167,13 @@ def predict(
         named = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         say(f"nothing in {', '.join(timed)} about what failed: {named}")
     return counts
+
+
+def generate(model: Path, *, device: str, **wishes: Any) -> list[str]:
+    """Texts that a model with a language head goes on with; wishes: see `continue_text`."""
+    checkpoint = load_model(model)
+    with runtime(device, 1) as place:
+        return continue_text(checkpoint, place.device, **wishes)
 
 
 def extract_features(config: Config, say: Say, on_video: OnVideo) -> int:
@@ -199,16 +213,35 @@ def _check_classes(config: Config, prepared: Prepared) -> None:
 
 
 def _learn(
-    config: Config, prepared: Prepared, place: Runtime, folder: Path, track: Track, say: Say
+    config: Config,
+    prepared: Prepared,
+    place: Runtime,
+    folder: Path,
+    track: Track,
+    say: Say,
+    begun: Checkpoint | None = None,
 ) -> tuple[Checkpoint, Progress]:
-    """Build one model, train it in a folder, save it."""
+    """Build one model, train it in a folder (from the weights of `begun`), save it."""
     counts = {
         name: Counter(label for row in prepared.rows("train") for label in head.classes(row))
         for name, head in config.heads.items()
     }
-    vocabularies = {name: Vocabulary.of(found) for name, found in counts.items()}
+    vocabularies: dict[str, Vocabulary | Words] = {
+        name: learn_names(head, prepared.rows("train"), counts[name]) for name, head in config.heads.items()
+    }
+    if prepared.words is not None:
+        vocabularies[TOKENS] = prepared.words
+    if begun is not None:
+        vocabularies |= {
+            name: known for name, known in begun.vocabularies.items() if _covers(known, vocabularies.get(name))
+        }
     seed_step(config.training.seed, -1, 0)  # the weights begin alike on every rank
     model = config.recipe.build(vocabularies, input_size=prepared.input_size, counts=counts)
+    if begun is not None:
+        _take_weights(model, begun, say)
+    for head in map(model.head, model.heads):
+        if isinstance(head, Reader):
+            head.read(prepared.rows("train"))
     learns = split_dataset(config, prepared, model, "train", is_training=True)
     chooses = split_dataset(config, prepared, model, "val") if prepared.rows("val") else None
     _fit_statistics(model, learns)
@@ -232,17 +265,42 @@ def _learn(
     return checkpoint, now
 
 
+def _words_of(checkpoint: Checkpoint | None) -> Words | None:
+    """The words of a model of texts."""
+    known = checkpoint.vocabularies.get(TOKENS) if checkpoint else None
+    return known if isinstance(known, Words) else None
+
+
+def _covers(known: Vocabulary | Words, wanted: Vocabulary | Words | None) -> bool:
+    """Whether a trained head's names do for what is to be learned now: all classes are among them, or they are words."""
+    if isinstance(known, Words) or not isinstance(wanted, Vocabulary):
+        return isinstance(known, Words) and isinstance(wanted, Words)
+    return set(wanted.names) <= set(known.names)
+
+
+def _take_weights(model: Model, begun: Checkpoint, say: Say) -> None:
+    """Begin from a trained model's weights where they fit; what does not is said."""
+    wanted, given = model.state_dict(), begun.model.state_dict()
+    fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
+    model.load_state_dict(fitting, strict=False)
+    anew = sorted({".".join(name.split(".")[:2]) for name in wanted if name not in fitting})
+    say(f"begins from trained weights; anew: {', '.join(anew) or 'nothing'}")
+
+
 def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path, say: Say) -> list[dict[str, Any]]:
     if config.encoder.kind == "frames" and config.encoder.train_blocks:
         say("baselines: none, for the CNN learns; run the config with encoder.train_blocks=0 for theirs")
         return []
     rows = []
-    for name, parts in BASELINES.items():
+    heads = {
+        head: section.model_dump(mode="json") | ({"pool": "last"} if isinstance(section, ClassifySection) else {})
+        for head, section in config.heads.items()
+        if section.kind not in WRITING
+    }
+    if unlike := [head for head in config.heads if head not in heads]:
+        say(f"baselines: none for {', '.join(unlike)}, whose words need an order")
+    for name, parts in BASELINES.items() if heads else ():
         say(f"baseline: {name}")
-        heads = {
-            head: section.model_dump(mode="json") | ({"pool": "last"} if isinstance(section, ClassifySection) else {})
-            for head, section in config.heads.items()
-        }
         values = config.model_dump(mode="json")
         values |= {part: {**values[part], **changes} for part, changes in parts.items()} | {"heads": heads}
         values["core"] = {k: values["core"][k] for k in ("cell", "hidden", "layers", "input_dropout")}

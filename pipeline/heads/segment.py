@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.segmentation import f1_counts, online_per_frame_map, runs, segmentation
+from pipeline.metrics.sequence import span_f1, spans
 from pipeline.models import fixed_lag, lagged_marginals
 from pipeline.models.crf import Crf
 from pipeline.models.fixed_lag import FixedLag
@@ -27,10 +28,17 @@ from pipeline.models.head import Decided, Following
 from pipeline.models.lagged_marginals import LaggedMarginals
 from pipeline.models.prediction import Prediction, Timeline
 from pipeline.models.seen import Seen
-from pipeline.padded import Padded, stack
+from pipeline.padded import Padded, joined, stack
 
 Memory = tuple[Padded, ...]
 """The emissions (B, T, C) of every window so far."""
+
+Scheme = Literal["plain", "iob2"]
+
+
+def tags_of(label: str, scheme: Scheme) -> tuple[str, ...]:
+    """The classes of steps that a span's label needs."""
+    return (label,) if scheme == "plain" else (f"B-{label}", f"I-{label}")
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,11 @@ class Segment(nn.Module):
     rate: steps a second. background: the name of what lies between spans, or None where spans tile a video: a step in no
     span then belongs to the nearest one. crf: without it each step is judged alone. minimum_steps: no shorter segment is
     answered. lag_steps: a stream settles a step's label once so many more were seen. step_loss: weight of each step's
-    cross-entropy beside the CRF's negative log-likelihood a step.
+    cross-entropy beside the CRF's negative log-likelihood a step. scheme: `iob2` begins a span with a label of its own (Tjong
+    Kim Sang & Veenstra 1999), so that two neighbours stay two; the CRF then allows no path that is against it.
     """
 
     opponent: nn.Module | None
-    watched = "f1_50"
 
     def __init__(
         self,
@@ -71,21 +79,30 @@ class Segment(nn.Module):
         lag_steps: int | None = 0,
         dropout: float = 0.0,
         step_loss: float = 0.5,
+        scheme: Scheme = "plain",
     ) -> None:
         super().__init__()
         self.opponent = None
+        self.scheme: Scheme = scheme
+        self.watched = "f1_50" if scheme == "plain" else "span_f1"
         self.name, self.vocabulary, self.rate, self.background = name, vocabulary, rate, background
         self.lag_steps, self.step_loss = lag_steps, step_loss
         self.dropout = nn.Dropout(dropout)
         self.emit = nn.Linear(input_size, len(vocabulary))
-        self.crf = Crf(len(vocabulary), minimum_steps=minimum_steps) if crf else None
+        allowed, first = _iob2(vocabulary) if scheme == "iob2" else (None, None)
+        self.crf = (
+            Crf(len(vocabulary), minimum_steps=minimum_steps, allowed=allowed, allowed_start=first) if crf else None
+        )
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
         """The label of every look (T,) int64: of the span that holds it, start included."""
         if not row.spans:
-            return None
+            if row.text is None or self.background is None:
+                return None
+            return torch.full((len(times),), self.vocabulary.index(self.background))
         starts, ends = np.array([s.start for s in row.spans]), np.array([s.end for s in row.spans])
-        labels = np.array([self.vocabulary.index(s.label) for s in row.spans])
+        tags = [[self.vocabulary.index(tag) for tag in tags_of(s.label, self.scheme)] for s in row.spans]
+        labels = np.array([inner for *_, inner in tags])
         at = np.searchsorted(starts, times + 1e-9, side="right") - 1
         inside = (at >= 0) & (times < ends[at])
         if self.background is not None:
@@ -94,6 +111,11 @@ class Segment(nn.Module):
             after = np.minimum(at + 1, len(starts) - 1)
             is_nearer = (at < 0) | (np.abs(starts[after] - times) < np.abs(times - ends[at]))
             found = np.where(inside | ~is_nearer, labels[at], labels[after])
+        if self.scheme == "iob2":
+            found = found.copy()
+            begins = np.searchsorted(times, starts - 1e-9)
+            known = (begins < len(times)) & inside[np.minimum(begins, len(times) - 1)]
+            found[begins[known]] = np.array([first for first, *_ in tags])[known]
         return torch.from_numpy(found.astype(np.int64))
 
     def emissions(self, seen: Seen) -> Padded:
@@ -121,7 +143,7 @@ class Segment(nn.Module):
     @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """The spans of every row, background left out."""
-        emissions = _joined(memory)
+        emissions = joined(memory)
         probabilities = self.probabilities(emissions).float().cpu().numpy()
         return [
             Timeline(self.spans(path.cpu().numpy(), p))
@@ -179,6 +201,18 @@ class Segment(nn.Module):
     def spans(self, path: np.ndarray, probabilities: np.ndarray) -> tuple[tuple[float, float, str, float], ...]:
         """Labels (T,) and probabilities (T, C) as (start, end, label, score) in seconds."""
         names = self.vocabulary.names
+        if self.scheme == "iob2":
+            found = spans([names[label] for label in path.tolist()], strict=False)
+            kinds = {s: (self.vocabulary.index(f"B-{s[0]}"), self.vocabulary.index(f"I-{s[0]}")) for s in found}
+            return tuple(
+                (
+                    start / self.rate,
+                    stop / self.rate,
+                    kind,
+                    float(probabilities[start:stop, list(kinds[kind, start, stop])].sum(1).mean()),
+                )
+                for kind, start, stop in found
+            )
         return tuple(
             (start / self.rate, stop / self.rate, names[label], float(probabilities[start:stop, label].mean()))
             for label, start, stop in runs(path.tolist())
@@ -223,20 +257,25 @@ class Segment(nn.Module):
         found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)[
             "per_frame_map"
         ]
+        if self.scheme == "iob2":
+            names = self.vocabulary.names
+            true = [[names[i] for i in e.truth.tolist()] for e in evidence]
+            for prefix, paths in {"": [e.path for e in evidence], "argmax_": [e.alone for e in evidence]}.items():
+                found[f"{prefix}span_f1"] = span_f1([[names[i] for i in p.tolist()] for p in paths], true)["f1"]
         return {**found, "count": len(evidence)}
 
     def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of F1@50 of the path, drawn by groups."""
+        """The 95 % interval of F1@50 of the path (of spans under iob2), drawn by groups."""
+        if self.scheme == "iob2":
+            names = self.vocabulary.names
+            tags = [[[names[i] for i in labels.tolist()] for labels in (e.path, e.truth)] for e in evidence]
+            both = [
+                [{(kind, start, stop) for kind, start, stop in spans(t, strict=False)} for t in pair] for pair in tags
+            ]
+            return ratio_interval([2 * len(a & b) for a, b in both], [len(a) + len(b) for a, b in both], groups)
         background = None if self.background is None else self.vocabulary.index(self.background)
         counts = np.array([f1_counts(e.path, e.truth, 0.50, background) for e in evidence], dtype=np.float64)
         return ratio_interval(2 * counts[:, 0], 2 * counts[:, 0] + counts[:, 1] + counts[:, 2], groups)
-
-
-def _joined(memory: Memory) -> Padded:
-    """Windows one after another as whole rows."""
-    if len(memory) == 1:
-        return memory[0]
-    return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in memory), strict=True)])
 
 
 def _packed(path: fixed_lag.Memory, sure: lagged_marginals.Memory) -> Following:
@@ -250,3 +289,13 @@ def _unpacked(memory: Following) -> tuple[fixed_lag.Memory, lagged_marginals.Mem
         fixed_lag.Memory(*(on_cpu[f"path_{k}"] for k in fixed_lag.Memory._fields)),
         lagged_marginals.Memory(*(on_cpu[f"sure_{k}"] for k in lagged_marginals.Memory._fields)),
     )
+
+
+def _iob2(vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+    """Which tag may follow which (C, C), and which may come first (C,): an I- only behind a B- or I- of its type."""
+    names = vocabulary.names
+    inner = torch.tensor([name.startswith("I-") for name in names])
+    allowed = torch.tensor(
+        [[not b.startswith("I-") or (a[:2] in ("B-", "I-") and a[2:] == b[2:]) for b in names] for a in names]
+    )
+    return allowed, ~inner

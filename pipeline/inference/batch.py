@@ -23,7 +23,7 @@ def predict_all(found: Sequence[Found], predictor: Predictor, *, top: int) -> It
             answer = Answer(f"failed:{code}", error=sentence)
         else:
             try:
-                answer = predictor.watch(one.path)
+                answer = predictor.watch(one.path) if one.text is None else predictor.read(one.text)
             except Exception as error:  # one bad file must not stop the folder; it is named in its row
                 answer = Answer("failed:error", error=f"{type(error).__name__}: {error}")
         yield as_row(one.name, answer, top)
@@ -51,6 +51,10 @@ def headline(row: Row) -> str:
 
 
 def _words(answer: dict[str, Any]) -> str:
+    if "sentence" in answer:
+        return answer["sentence"]
+    if "perplexity" in answer:
+        return f"perplexity {answer['perplexity']:.2f}" if answer["perplexity"] is not None else "nothing to predict"
     if "spans" in answer:
         first = ", ".join(f"{s['start']:.1f} s {s['label']}" for s in answer["spans"][:3])
         return first + (f", and {len(answer['spans']) - 3} more" if len(answer["spans"]) > 3 else "") or "nothing"

@@ -1,4 +1,4 @@
-"""A trained model and one video -> what it says.
+"""A trained model and one video (or text) -> what it says.
 
 In: a checkpoint, a path. Out: an `Answer`: status, predictions, warnings. The video is watched in bounded windows with
 the core's state carried from one to the next, so its length does not matter. Knows nothing of folders or formats.
@@ -15,12 +15,16 @@ import numpy as np
 import torch
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.data.text import cut
+from pipeline.data.words import Words
 from pipeline.encoders.runtime import runtime_name
 from pipeline.media.decode import decode
 from pipeline.media.probe import MediaError
 from pipeline.models.core import State
-from pipeline.models.prediction import Prediction
+from pipeline.models.head import Describer
+from pipeline.models.prediction import Prediction, Timeline
 from pipeline.padded import stack
+from pipeline.recipe import TOKENS
 
 _PARTIAL = ("packet_errors", "truncated", "damaged_frames")
 
@@ -43,7 +47,7 @@ class Answer:
 
 
 class Predictor:
-    """Answers about videos (`watch`) or stored series (`watch_series`), one at a time."""
+    """Answers about videos and stored series (`watch`) or texts (`read`), one at a time."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.checkpoint, self.device = checkpoint, device
@@ -57,6 +61,8 @@ class Predictor:
         """Decode, look and answer. A file that cannot be read gives a failed answer, not an exception."""
         recipe = self.checkpoint.recipe
         section = recipe.encoder
+        if section.kind == "tokens":
+            return Answer("failed:not_a_text", error=f"'{path}' was given as a video, and this model reads texts.")
         if section.kind != "frames":
             return self._series(path)
         warnings: tuple[str, ...] = ()
@@ -91,6 +97,13 @@ class Predictor:
         predictions, looks = self._fold("series", iter([values.astype(np.float32)]))
         return Answer("ok", looks / self.clock.rate, looks, predictions)
 
+    def read(self, text: str) -> Answer:
+        """Answer about a text, whose tokens count as seconds."""
+        section, words = self.checkpoint.recipe.encoder, self.checkpoint.vocabularies[TOKENS]
+        assert section.kind == "tokens" and isinstance(words, Words)
+        predictions, looks = self._fold("tokens", iter([cut(text, words, section.ends)]))
+        return Answer("ok", float(looks), looks, predictions)
+
     @torch.inference_mode()
     def _fold(self, sense: str, windows: Iterator[np.ndarray]) -> tuple[dict[str, Prediction], int]:
         state: State | None = None
@@ -104,7 +117,24 @@ class Predictor:
             kept = list(windows)
             looks = sum(map(len, kept))
             self._observe(sense, np.concatenate(kept), None, memories)
-        return {name: self.model.head(name).answer(memory)[0] for name, memory in memories.items()}, looks
+        return self._answers(memories), looks
+
+    def _answers(self, memories: Mapping[str, Any]) -> dict[str, Prediction]:
+        """What every head says; those that describe the spans of another one come after it."""
+        found = {
+            name: self.model.head(name).answer(memory)[0] for name, memory in memories.items() if not self._waits(name)
+        }
+        for name in (name for name in memories if self._waits(name)):
+            head = self.model.head(name)
+            assert isinstance(head, Describer) and head.describes is not None
+            spans = found[head.describes]
+            assert isinstance(spans, Timeline)
+            found[name] = head.describe(memories[name], spans.spans)
+        return {name: found[name] for name in memories}
+
+    def _waits(self, name: str) -> bool:
+        head = self.model.head(name)
+        return isinstance(head, Describer) and head.describes is not None
 
     def _observe(self, sense: str, window: np.ndarray, state: State | None, memories: dict[str, Any]) -> State:
         seen = self.model.watch({sense: stack([torch.from_numpy(window)]).to(self.device)}, state)

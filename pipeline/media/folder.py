@@ -6,6 +6,7 @@ Every input has a row, also when nothing is there. Knows nothing about what is i
 
 import glob
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,13 @@ VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in SUFFIXES.split())
 class Found:
     """One video to read: path; name: what results call it, a relative posix path, unique among all that were found;
     problem: empty, or "code: sentence" for an input that cannot be read (missing, unreadable, not_regular_file, no_videos,
-    link_outside).
+    link_outside); text: what it says, where a line of a text is the input.
     """
 
     path: Path
     name: str
     problem: str = ""
+    text: str | None = None
 
 
 def find_videos(inputs: Sequence[str], follow_links: bool = False) -> list[Found]:
@@ -43,6 +45,39 @@ def find_videos(inputs: Sequence[str], follow_links: bool = False) -> list[Found
         for entry in expand(text, follow_links, is_alone=len(inputs) == 1):
             found.setdefault(os.path.abspath(entry.path), entry)
     return unique(list(found.values()))
+
+
+def find_texts(inputs: Sequence[str]) -> list[Found]:
+    """Text files, folders of them (.txt) and globs, and - for standard input: one Found for each line that is not blank,
+    named FILE:LINE. Nothing raises: what cannot be read is a Found with a problem.
+    """
+    found: list[Found] = []
+    for one in inputs:
+        paths = [Path(one)]
+        if os.path.isdir(one):
+            paths = sorted(Path(one).rglob("*.txt"))
+        elif glob.has_magic(one) and not os.path.lexists(one):
+            paths = [Path(hit) for hit in sorted(glob.glob(one, recursive=True)) if os.path.isfile(hit)]
+        if not paths:
+            found.append(problem(Path(one), "no_texts", "There is no text file", "Texts are files that end in .txt"))
+        for path in paths:
+            found += read_lines(path)
+    return unique(found)
+
+
+def read_lines(path: Path) -> Iterator[Found]:
+    """The lines of one text file, or of standard input."""
+    name = "-" if str(path) == "-" else relative_name(path)
+    try:
+        text = sys.stdin.read() if name == "-" else path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"The text cannot be read: {getattr(error, 'strerror', None) or error}"
+        yield problem(path, "unreadable", what, "A text is a file of UTF-8 lines")
+        return
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    if not any(line for _, line in lines):
+        yield problem(path, "no_texts", "The file is empty", "A text has at least one line")
+    yield from (Found(path / str(number), f"{name}:{number}", text=line) for number, line in lines if line)
 
 
 def expand(text: str, follow_links: bool, is_alone: bool) -> Iterator[Found]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
-from pipeline.models.prediction import Prediction
+from pipeline.models.prediction import Prediction, Spans
 from pipeline.models.seen import Seen
 
 Memory = Any
@@ -98,4 +98,25 @@ class Follower(Protocol):
         """If the stream ended here: the labels of the looks that still waited, and the answer about the whole where its
         memory needs no more room for hours than for seconds. The memory stays as it is.
         """
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A head that wants to know something of all training rows before it learns from one after another."""
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Look through the training rows, once."""
+        ...
+
+
+@runtime_checkable
+class Describer(Protocol):
+    """A head that can say something about each span that another head of its model has found."""
+
+    describes: str | None
+    """Which head; None where nobody asked for it."""
+
+    def describe(self, memory: Memory, spans: Spans) -> Prediction:
+        """The answer about one video as a whole, and about its spans."""
         ...

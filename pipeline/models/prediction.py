@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipeline.metrics.sequence import perplexity
+
 
 class Prediction(Protocol):
     """An answer about one video."""
@@ -18,22 +20,21 @@ class Prediction(Protocol):
         ...
 
 
+Spans = tuple[tuple[float, float, str, float], ...]
+"""(start, end, what, score) in seconds and order."""
+
+
 @dataclass(frozen=True)
 class Timeline:
     """What happens when: (start, end, label, score) in seconds and order; the score is the mean probability of the label
     over its span.
     """
 
-    spans: tuple[tuple[float, float, str, float], ...]
+    spans: Spans
 
     def row(self, top: int) -> dict[str, Any]:
         """{"spans": [{"start", "end", "label", "score"}, ...]}, all of them."""
-        names = ("start", "end", "label", "score")
-        return {
-            "spans": [
-                dict(zip(names, (round(a, 3), round(b, 3), s, round(p, 6)), strict=True)) for a, b, s, p in self.spans
-            ]
-        }
+        return {"spans": _listed(self.spans)}
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,44 @@ class Anticipation:
         """{"ahead": [{"seconds", "label", "score", "top": [{"label", "score"}, ...]}, ...]}."""
         said = [(seconds, [{"label": n, "score": round(p, 6)} for n, p in ranked]) for seconds, ranked in self.ahead]
         return {"ahead": [{"seconds": seconds, **listed[0], "top": listed[:top]} for seconds, listed in said]}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A sentence, the natural logarithm of its probability, and how much of each step each of its tokens looked at; spans:
+    sentences about parts of the video with their probabilities, None where nobody asked for them.
+    """
+
+    sentence: str
+    log_probability: float
+    weights: tuple[tuple[float, ...], ...] = ()
+    spans: Spans | None = None
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"sentence", "log_probability"}, and "spans": [{"start", "end", "label", "score"}, ...] where there are some."""
+        said = {"sentence": self.sentence, "log_probability": round(self.log_probability, 6)}
+        return said if self.spans is None else {**said, "spans": _listed(self.spans)}
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How usual a text is: the natural logarithm of its probability, the tokens that were predicted, the perplexity."""
+
+    log_probability: float
+    tokens: int
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"log_probability", "tokens", "perplexity"}; the last is null where nothing was predicted."""
+        found = perplexity(-self.log_probability, self.tokens) if self.tokens else None
+        return {
+            "log_probability": round(self.log_probability, 4),
+            "tokens": self.tokens,
+            "perplexity": None if found is None else round(found, 4),
+        }
+
+
+def _listed(spans: Spans) -> list[dict[str, Any]]:
+    return [{"start": round(a, 3), "end": round(b, 3), "label": s, "score": round(p, 6)} for a, b, s, p in spans]
 
 
 def _plain(values: Sequence[Sequence[float]]) -> list[list[float]]:

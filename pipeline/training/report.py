@@ -16,6 +16,7 @@ from pipeline.whole import write_whole
 
 _NUMBERS = (
     ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy", "step_accuracy"),
+    ("span_f1", "argmax_span_f1"),
     (
         "f1_50",
         "f1_25",
@@ -27,6 +28,9 @@ _NUMBERS = (
         "lag_f1_50",
         "per_frame_map",
     ),
+    ("cider_d", "bleu_4", "rouge_l", "bleu_1"),
+    ("perplexity", "nats", "bits_per_character"),
+    ("word_error_rate", "greedy_word_error_rate", "sentence_error_rate"),
     ("mse", "mae", "repeat_last_mse", "repeat_last_mae", "skill"),
 )
 """What each kind of head is judged by; a table for each kind."""

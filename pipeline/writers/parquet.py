@@ -26,6 +26,10 @@ _TYPES = {
     "quantiles": pa.list_(pa.struct([("level", pa.float64()), ("values", _VALUES)])),
     "ahead": pa.list_(pa.struct(_AHEAD)),
     "spans": pa.list_(pa.struct(_SPAN)),
+    "sentence": pa.string(),
+    "log_probability": pa.float64(),
+    "tokens": pa.int64(),
+    "perplexity": pa.float64(),
 }
 _CHUNK = 1000  # rows a row group: bounds memory
 

@@ -1,0 +1,145 @@
+"""The core that writes: words one after another, with an eye on what another core has seen.
+
+In: steps that were watched (B, S, H). Out: logits of every next word, all at once in training, one at a time in a search. Knows
+nothing of videos, texts or losses.
+
+    glimpse = decoder.glimpse(steps)
+    logits, _ = decoder(glimpse, words)                                 # teacher forcing: no loop in Python
+    found = beam_search(decoder.step(glimpse), decoder.begin(glimpse), start, end=..., width=5, max_length=20)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.beam import Step
+from pipeline.models.core import Core, State
+from pipeline.padded import Padded
+
+Attention = Literal["soft", "mean", "none"]
+WriterCell = Literal["lstm", "gru"]
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What is looked back at while words are written, computed once: values (B, S, H), keys (B, S, A), mask (B, S) and a
+    summary (B, 2 H), the mean and the last step.
+    """
+
+    values: Tensor
+    keys: Tensor
+    mask: Tensor
+    summary: Tensor
+
+
+class Decoder(nn.Module):
+    """Embedding -> core -> attention -> core -> readout; the readout's weights are the embedding's.
+
+    The lower core reads the words so far; its output asks what to look at; the upper core reads both. So the glance depends on
+    the words and the words on the glance, as in Bahdanau et al. 2015, and yet all steps of a given sentence are computed at
+    once, on fused kernels (attention from the bottom core, as in Wu et al. 2016, arXiv 1609.08144).
+
+    Args:
+        vocabulary: words. size: width of their embeddings. input_size: H of what was watched.
+        cell, hidden: of both cores. attention: `soft` weighs the steps by an additive score (Bahdanau et al. 2015; over frames
+            Yao et al. 2015), `mean` takes all alike, `none` gives the cores nothing but their first state.
+        dropout: on the embeddings, between the cores, and before the readout.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int,
+        size: int,
+        input_size: int,
+        cell: WriterCell = "gru",
+        hidden: int = 256,
+        attention: Attention = "soft",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention: Attention = attention
+        self.hidden, self.context = hidden, 0 if attention == "none" else input_size
+        self.embedding = nn.Embedding(vocabulary, size)
+        nn.init.normal_(self.embedding.weight, std=size**-0.5)  # as the readout's weights they must not be larger
+        self.lower = Core(cell=cell, input_size=size, hidden=hidden, input_dropout=dropout)
+        self.upper = Core(cell=cell, input_size=hidden + self.context, hidden=hidden, input_dropout=dropout)
+        self.states = len(self.lower.initial_state(1))
+        self.start = nn.Linear(2 * input_size, 2 * self.states * hidden)
+        if attention == "soft":
+            self.ask = nn.Linear(hidden, hidden)
+            self.key = nn.Linear(input_size, hidden, bias=False)
+            self.weigh = nn.Linear(hidden, 1, bias=False)
+        self.readout = nn.Linear(hidden + self.context + size, size)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.dropout = nn.Dropout(dropout)
+
+    def glimpse(self, steps: Padded) -> Glimpse:
+        """Keys and summary of what was watched (B, S, H). Rows of length 0 look at zeros."""
+        values = steps.zeroed().data
+        mask = steps.mask
+        count = mask.sum(1, keepdim=True).clamp(min=1)
+        last = (steps.lengths - 1).clamp(min=0).to(values.device)[:, None, None].expand(-1, 1, values.shape[2])
+        summary = torch.cat([values.sum(1) / count, values.gather(1, last)[:, 0]], dim=1)
+        keys = self.key(values) if self.attention == "soft" else values[:, :, :0]
+        return Glimpse(values, keys, mask, summary)
+
+    def begin(self, glimpse: Glimpse) -> State:
+        """The state before the first word: of the lower, then of the upper core, each (B, 1, hidden)."""
+        return tuple(torch.tanh(self.start(glimpse.summary)).unflatten(1, (-1, 1, self.hidden)).unbind(1))
+
+    def forward(self, glimpse: Glimpse, words: Padded, state: State | None = None) -> tuple[Tensor, Tensor]:
+        """words: (B, L) ids that were said, the start first. Returns logits of the next words (B, L, V) and the weights of the
+        glances (B, L, S).
+        """
+        state = self.begin(glimpse) if state is None else state
+        logits, weights, _ = self._read(glimpse, words.map(lambda w: self.embedding(w)), state)
+        return logits, weights
+
+    def step(self, glimpse: Glimpse) -> Step:
+        """The function that a search calls: it reads one word a row, never the prefix."""
+
+        def read(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+            rows, batch = len(tokens), len(glimpse.mask)
+            logits, _, state = self._one(glimpse, self.embedding(tokens), state, rows // batch)
+            return F.log_softmax(logits.float(), dim=1), state
+
+        return read
+
+    def _read(self, glimpse: Glimpse, vectors: Padded, state: State) -> tuple[Tensor, Tensor, State]:
+        vectors = vectors.zeroed()
+        low, state_low = self.lower(vectors, state[: self.states])
+        context, weights = self._glance(glimpse, low.data)
+        high, state_high = self.upper(low.map(lambda h: torch.cat([h, context], dim=2)), state[self.states :])
+        return self._say(high.data, context, vectors.data), weights, (*state_low, *state_high)
+
+    def _one(self, glimpse: Glimpse, vectors: Tensor, state: State, each: int) -> tuple[Tensor, Tensor, State]:
+        """One word a row. vectors: (B * each, E)."""
+        low, state_low = self.lower.step(vectors, state[: self.states])
+        context, weights = self._glance(glimpse, low.unflatten(0, (-1, each)))
+        context = context.flatten(0, 1)
+        high, state_high = self.upper.step(torch.cat([low, context], dim=1), state[self.states :])
+        return self._say(high, context, vectors), weights, (*state_low, *state_high)
+
+    def _glance(self, glimpse: Glimpse, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """asked: (B, Q, hidden) -> what was looked at (B, Q, H or nothing) and how much of each step (B, Q, S)."""
+        mask = glimpse.mask[:, None]
+        if self.attention == "soft":
+            scores = self.weigh(torch.tanh(self.ask(asked)[:, :, None] + glimpse.keys[:, None]))[..., 0]
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+            weights = torch.where(mask, scores.softmax(-1), 0.0)
+        else:
+            weights = (mask / mask.sum(-1, keepdim=True).clamp(min=1)).expand(-1, asked.shape[1], -1)
+        weights = weights.to(glimpse.values.dtype)
+        if not self.context:
+            return asked[..., :0], weights
+        return weights @ glimpse.values, weights
+
+    def _say(self, high: Tensor, context: Tensor, vectors: Tensor) -> Tensor:
+        told = torch.tanh(self.readout(torch.cat([high, context, vectors], dim=-1)))
+        return F.linear(self.dropout(told), self.embedding.weight, self.bias)
