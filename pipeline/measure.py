@@ -48,7 +48,7 @@ def measure(
                 found |= _unknown(config, prepared, checkpoint.model, head, judged, place)
                 groups = [r.group or r.path for r in (dataset.rows[i] for i, _ in dataset.places)]
                 low, high = judged.heads[head].interval(judged.evidence[head], groups)
-                found |= {} if math.isnan(low) else {"interval": [low, high]}
+                found |= {} if math.isnan(low) else {"interval": [low, high], "watched": judged.heads[head].watched}
             rows.append({"model": name, "order": order, "head": head, **paired, **found})
     return rows
 

@@ -19,7 +19,8 @@ from pipeline.heads.caption import Caption, Watch
 from pipeline.heads.classify import Classify, Pool
 from pipeline.heads.forecast import Forecast, Mode, Point
 from pipeline.heads.language import Language
-from pipeline.heads.segment import Scheme, Segment, tags_of
+from pipeline.heads.segment import Segment
+from pipeline.heads.tags import Scheme, tags_of
 from pipeline.models.decoder import Attention, WriterCell
 from pipeline.section import Fraction, Positive, Section
 
@@ -96,7 +97,10 @@ class SegmentSection(Section):
     )
 
     scheme: Annotated[
-        Scheme, Field(description="iob2: neighbours of one label stay apart (entities in a text); needs a background")
+        Scheme,
+        Field(
+            description="iob2: neighbours of one label stay apart (entities); each: every step is a span (parts of speech)"
+        ),
     ] = "plain"
 
     def classes(self, row: Row) -> tuple[str, ...]:
@@ -104,7 +108,7 @@ class SegmentSection(Section):
         if not row.spans and (row.text is None or self.background is None):
             return ()
         background = () if self.background is None else (self.background,)
-        return (*(tag for span in row.spans for tag in tags_of(span.label, self.scheme)), *background)
+        return (*(tag for span in row.spans for tag in tags_of(span, self.scheme)), *background)
 
     @model_validator(mode="after")
     def _fits(self) -> SegmentSection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -88,7 +89,9 @@ def slow_search(speaker: Speaker, hidden: Tensor, width: int, max_length: int, p
         on = sorted([(*sentence, word) for sentence in live for word in words], key=score, reverse=True)
         done += [sentence for sentence in on[:width] if sentence[-1] == END]
         live = [sentence for sentence in on if sentence[-1] != END][:width]
-        if len(done) >= width:
+        done = sorted(done, key=rank, reverse=True)[:width]
+        hope = max((score(sentence) / (length + 1) ** power for sentence in live), default=-math.inf)
+        if len(done) == width and (width == 1 or rank(done[-1]) >= hope):
             break
     return sorted(done, key=rank, reverse=True)[:width]
 

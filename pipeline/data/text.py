@@ -55,7 +55,7 @@ def cut(text: str, words: Words, ends: bool) -> np.ndarray:
         return ids
     around = [np.full((1, *ids.shape[1:]), mark) for mark in (START, END)]
     for one in around:
-        one[:, 1:] = 0  # a mark has no characters
+        one[..., 1:] = 0  # a mark has no characters
     return np.concatenate([around[0], ids, around[1]])
 
 

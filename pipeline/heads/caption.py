@@ -160,7 +160,9 @@ class Caption(nn.Module):
         return self.decoder(glimpse, before)[0]
 
     def _self_critical(self, glimpse: Glimpse, target: Padded) -> Tensor:
-        """- (reward of a drawn sentence - reward of the greedy one) x its log-probability a token."""
+        """- (reward of a drawn sentence - reward of the greedy one) x its log-probability: its gradient is, on average, that of
+        minus the expected reward (Williams 1992).
+        """
         assert self._frequencies is not None, "`read` comes before training"
         references = [[_cut(ids) for ids in row.tolist()] for row in target.unpad()]
         generator = torch.Generator(glimpse.mask.device)
@@ -176,7 +178,7 @@ class Caption(nn.Module):
         judge = CiderD(references, self._frequencies)
         rewards = [judge.scores([_cut(row.tolist()) for row in found.tokens[:, 0]]) for found in (drawn, greedy)]
         gain = torch.from_numpy(rewards[0] - rewards[1]).to(drawn.log_probability)
-        return -(gain[:, None] * drawn.log_probability).sum() / drawn.lengths.sum().clamp(min=1)
+        return -(gain[:, None] * drawn.log_probability).mean()
 
     def _start(self, glimpse: Glimpse) -> Tensor:
         return torch.full((len(glimpse.mask),), START, device=glimpse.mask.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.heads.tags import WATCHED, Scheme, cut, legal, tags_of
 from pipeline.metrics.bootstrap import ratio_interval
-from pipeline.metrics.segmentation import f1_counts, online_per_frame_map, runs, segmentation
-from pipeline.metrics.sequence import span_f1, spans
+from pipeline.metrics.segmentation import f1_counts, frame_counts, online_per_frame_map, segmentation
+from pipeline.metrics.sequence import span_f1
 from pipeline.models import fixed_lag, lagged_marginals
 from pipeline.models.crf import Crf
 from pipeline.models.fixed_lag import FixedLag
@@ -32,13 +33,6 @@ from pipeline.padded import Padded, joined, stack
 
 Memory = tuple[Padded, ...]
 """The emissions (B, T, C) of every window so far."""
-
-Scheme = Literal["plain", "iob2"]
-
-
-def tags_of(label: str, scheme: Scheme) -> tuple[str, ...]:
-    """The classes of steps that a span's label needs."""
-    return (label,) if scheme == "plain" else (f"B-{label}", f"I-{label}")
 
 
 @dataclass(frozen=True)
@@ -60,8 +54,8 @@ class Segment(nn.Module):
     rate: steps a second. background: the name of what lies between spans, or None where spans tile a video: a step in no
     span then belongs to the nearest one. crf: without it each step is judged alone. minimum_steps: no shorter segment is
     answered. lag_steps: a stream settles a step's label once so many more were seen. step_loss: weight of each step's
-    cross-entropy beside the CRF's negative log-likelihood a step. scheme: `iob2` begins a span with a label of its own (Tjong
-    Kim Sang & Veenstra 1999), so that two neighbours stay two; the CRF then allows no path that is against it.
+    cross-entropy beside the CRF's negative log-likelihood a step. scheme: see `tags.Scheme`; under iob2
+    the CRF allows no path that is against it.
     """
 
     opponent: nn.Module | None
@@ -84,12 +78,12 @@ class Segment(nn.Module):
         super().__init__()
         self.opponent = None
         self.scheme: Scheme = scheme
-        self.watched = "f1_50" if scheme == "plain" else "span_f1"
+        self.watched = WATCHED[scheme]
         self.name, self.vocabulary, self.rate, self.background = name, vocabulary, rate, background
         self.lag_steps, self.step_loss = lag_steps, step_loss
         self.dropout = nn.Dropout(dropout)
         self.emit = nn.Linear(input_size, len(vocabulary))
-        allowed, first = _iob2(vocabulary) if scheme == "iob2" else (None, None)
+        allowed, first = legal(vocabulary.names) if scheme == "iob2" else (None, None)
         self.crf = (
             Crf(len(vocabulary), minimum_steps=minimum_steps, allowed=allowed, allowed_start=first) if crf else None
         )
@@ -101,7 +95,7 @@ class Segment(nn.Module):
                 return None
             return torch.full((len(times),), self.vocabulary.index(self.background))
         starts, ends = np.array([s.start for s in row.spans]), np.array([s.end for s in row.spans])
-        tags = [[self.vocabulary.index(tag) for tag in tags_of(s.label, self.scheme)] for s in row.spans]
+        tags = [[self.vocabulary.index(tag) for tag in tags_of(s, self.scheme)] for s in row.spans]
         labels = np.array([inner for *_, inner in tags])
         at = np.searchsorted(starts, times + 1e-9, side="right") - 1
         inside = (at >= 0) & (times < ends[at])
@@ -201,22 +195,10 @@ class Segment(nn.Module):
     def spans(self, path: np.ndarray, probabilities: np.ndarray) -> tuple[tuple[float, float, str, float], ...]:
         """Labels (T,) and probabilities (T, C) as (start, end, label, score) in seconds."""
         names = self.vocabulary.names
-        if self.scheme == "iob2":
-            found = spans([names[label] for label in path.tolist()], strict=False)
-            kinds = {s: (self.vocabulary.index(f"B-{s[0]}"), self.vocabulary.index(f"I-{s[0]}")) for s in found}
-            return tuple(
-                (
-                    start / self.rate,
-                    stop / self.rate,
-                    kind,
-                    float(probabilities[start:stop, list(kinds[kind, start, stop])].sum(1).mean()),
-                )
-                for kind, start, stop in found
-            )
+        sure = probabilities[np.arange(len(path)), path]
         return tuple(
-            (start / self.rate, stop / self.rate, names[label], float(probabilities[start:stop, label].mean()))
-            for label, start, stop in runs(path.tolist())
-            if names[label] != self.background
+            (start / self.rate, stop / self.rate, label, float(sure[start:stop].mean()))
+            for label, start, stop in cut([names[i] for i in path.tolist()], self.scheme, self.background)
         )
 
     @torch.no_grad()
@@ -258,24 +240,27 @@ class Segment(nn.Module):
             "per_frame_map"
         ]
         if self.scheme == "iob2":
-            names = self.vocabulary.names
-            true = [[names[i] for i in e.truth.tolist()] for e in evidence]
-            for prefix, paths in {"": [e.path for e in evidence], "argmax_": [e.alone for e in evidence]}.items():
-                found[f"{prefix}span_f1"] = span_f1([[names[i] for i in p.tolist()] for p in paths], true)["f1"]
+            for prefix in ("", "argmax_"):
+                found[f"{prefix}span_f1"] = span_f1(*self._tags(evidence, is_path=not prefix))["f1"]
         return {**found, "count": len(evidence)}
 
     def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of F1@50 of the path (of spans under iob2), drawn by groups."""
-        if self.scheme == "iob2":
-            names = self.vocabulary.names
-            tags = [[[names[i] for i in labels.tolist()] for labels in (e.path, e.truth)] for e in evidence]
-            both = [
-                [{(kind, start, stop) for kind, start, stop in spans(t, strict=False)} for t in pair] for pair in tags
-            ]
-            return ratio_interval([2 * len(a & b) for a, b in both], [len(a) + len(b) for a, b in both], groups)
+        """The 95 % interval of what it is watched by, drawn by groups."""
         background = None if self.background is None else self.vocabulary.index(self.background)
+        if self.scheme == "each":
+            right, judged = zip(*(frame_counts(e.path, e.truth, background) for e in evidence), strict=True)
+            return ratio_interval(right, judged, groups)
+        if self.scheme == "iob2":
+            both = [[set(cut(t, "iob2", None)) for t in pair] for pair in zip(*self._tags(evidence), strict=True)]
+            return ratio_interval([2 * len(a & b) for a, b in both], [len(a) + len(b) for a, b in both], groups)
         counts = np.array([f1_counts(e.path, e.truth, 0.50, background) for e in evidence], dtype=np.float64)
         return ratio_interval(2 * counts[:, 0], 2 * counts[:, 0] + counts[:, 1] + counts[:, 2], groups)
+
+    def _tags(self, evidence: Sequence[Evidence], is_path: bool = True) -> tuple[list[list[str]], list[list[str]]]:
+        """The labels that were said and the true ones, by name."""
+        names = self.vocabulary.names
+        said = [e.path if is_path else e.alone for e in evidence]
+        return [[names[i] for i in p.tolist()] for p in said], [[names[i] for i in e.truth.tolist()] for e in evidence]
 
 
 def _packed(path: fixed_lag.Memory, sure: lagged_marginals.Memory) -> Following:
@@ -289,13 +274,3 @@ def _unpacked(memory: Following) -> tuple[fixed_lag.Memory, lagged_marginals.Mem
         fixed_lag.Memory(*(on_cpu[f"path_{k}"] for k in fixed_lag.Memory._fields)),
         lagged_marginals.Memory(*(on_cpu[f"sure_{k}"] for k in lagged_marginals.Memory._fields)),
     )
-
-
-def _iob2(vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Which tag may follow which (C, C), and which may come first (C,): an I- only behind a B- or I- of its type."""
-    names = vocabulary.names
-    inner = torch.tensor([name.startswith("I-") for name in names])
-    allowed = torch.tensor(
-        [[not b.startswith("I-") or (a[:2] in ("B-", "I-") and a[2:] == b[2:]) for b in names] for a in names]
-    )
-    return allowed, ~inner

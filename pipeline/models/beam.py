@@ -62,8 +62,9 @@ def beam_search(
 ) -> Sentences:
     """The `width` best beginnings go on side by side, picked by log-probability; `step` is called once a time step.
 
-    One that says `end` among the `width` best of its step is a sentence, and leaves its place to another; a row is done when it
-    has `width` sentences. So width 1 is greedy search, and with room for all beginnings the search is exhaustive.
+    One that says `end` among the `width` best of its step is a sentence, and leaves its place to another. A row is done when it
+    has `width` sentences and no beginning that goes on scores above the worst of them, taken as one token longer; at width 1
+    with its first sentence. So width 1 is greedy search, and with room for all beginnings the search is exhaustive.
 
     Args:
         step: see `Step`.
@@ -98,7 +99,9 @@ def beam_search(
             return _joined(found, total.values, history, total.indices, end, length_power)
         (ended, ended_parent), (scores, parent, token) = _candidates(total, width, end)
         found = _joined(found, ended, history, ended_parent, end, length_power)
-        is_done = (found.score > -torch.inf).all(dim=1, keepdim=True)
+        worst = found.score.amin(dim=1, keepdim=True)
+        hope = scores.amax(dim=1, keepdim=True) / (length + 1) ** length_power
+        is_done = (worst > -torch.inf) & ((worst >= hope) | (width == 1))
         scores = scores.masked_fill(is_done, -torch.inf)
         if not (scores > -torch.inf).any():
             return found

@@ -28,12 +28,12 @@ _NUMBERS = (
         "lag_f1_50",
         "per_frame_map",
     ),
-    ("cider_d", "bleu_4", "rouge_l", "bleu_1"),
-    ("perplexity", "nats", "bits_per_character"),
+    ("cider_d", "bleu_4", "rouge_l", "bleu_1", "perplexity"),
+    ("nats", "perplexity", "bits_per_character"),
     ("word_error_rate", "greedy_word_error_rate", "sentence_error_rate"),
     ("mse", "mae", "repeat_last_mse", "repeat_last_mae", "skill"),
 )
-"""What each kind of head is judged by; a table for each kind."""
+"""What each kind of head is judged by; a table for each kind, of the heads that know its first number."""
 
 
 def table(report: dict[str, Any]) -> str:
@@ -42,7 +42,7 @@ def table(report: dict[str, Any]) -> str:
     heads = sorted({r["head"] for r in rows})
     lines: list[str] = []
     for numbers in _NUMBERS:
-        mine = [r for r in rows if any(n in r for n in numbers)]
+        mine = [r for r in rows if numbers[0] in r]
         if mine:
             lines += [*([""] if lines else []), *_table(mine, numbers, heads)]
     for row in rows:
@@ -60,12 +60,16 @@ def _table(rows: Sequence[dict[str, Any]], numbers: Sequence[str], heads: Sequen
     widths = {n: max(9, len(n) + 2) for n in shown}
     has_interval = any("interval" in r for r in rows)
     head = f"{'model':<{wide}}  {'steps':<9}" + "".join(f"{n.replace('_', ' '):>{widths[n]}}" for n in shown)
-    lines = [head + f"{'clips':>7}" + (f"   95 % of {shown[0].replace('_', ' ')}" if has_interval else "")]
+    lines = [head + f"{'clips':>7}" + (f"   95 % of {_watched(rows)}" if has_interval else "")]
     for r in rows:
         cells = "".join(f"{r[n]:>{widths[n]}.3f}" if n in r else f"{'':>{widths[n]}}" for n in shown)
         interval = f"   {r['interval'][0]:.3f} to {r['interval'][1]:.3f}" if "interval" in r else ""
         lines.append(f"{_name(r, heads):<{wide}}  {r['order']:<9}{cells}{r['count']:>7}{interval}")
     return lines
+
+
+def _watched(rows: Sequence[dict[str, Any]]) -> str:
+    return " or ".join(dict.fromkeys(r["watched"].replace("_", " ") for r in rows if "interval" in r))
 
 
 def _asides(row: dict[str, Any]) -> list[str]:
