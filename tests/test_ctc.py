@@ -5,12 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.models.ctc import Bigrams, LanguageModel, align, collapsed, greedy, log_probability, prefix_beam_search
+from pipeline.models.ctc import (
+    Bigrams,
+    Labels,
+    LanguageModel,
+    align,
+    collapsed,
+    greedy,
+    log_probability,
+    prefix_beam_search,
+)
 from pipeline.models.ngram import NgramLabels, NgramModel
 
 SHAPES = [(1, 2), (2, 3), (3, 4), (4, 3), (5, 2), (5, 4), (4, 4), (5, 3)]
@@ -110,7 +121,8 @@ def test_a_longer_one_agrees_with_torch_as_well(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_narrow_search_never_says_more_than_is_true_and_no_labelling_twice(width: int, seed: int) -> None:
     x = scores(12, 4, seed, sharpness=2.0)
-    for rules in ({}, {"language_model": bigrams(4, seed), "weight": 0.5, "bonus": 0.4}):
+    every: list[dict[str, Any]] = [{}, {"language_model": bigrams(4, seed), "weight": 0.5, "bonus": 0.4}]
+    for rules in every:
         found = prefix_beam_search(x, width=width, **rules)
         assert 1 <= len(found) <= width and len({d.labels for d in found}) == len(found)
         assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
@@ -118,23 +130,23 @@ def test_a_narrow_search_never_says_more_than_is_true_and_no_labelling_twice(wid
             assert d.log_probability <= log_probability(x, d.labels) + 1e-12
 
 
-def slow_search(x: np.ndarray, width: int, extra) -> list[tuple[int, ...]]:
-    """Hannun's algorithm as it is told, with dictionaries of whole prefixes."""
-    blank, live = x.shape[1] - 1, {(): (0.0, -math.inf)}
-    for frame in x:
-        new: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [-math.inf, -math.inf])
+def slow_search(x: np.ndarray, width: int, extra: Callable[[Labels], float]) -> list[Labels]:
+    """Hannun's algorithm as it is told, with dictionaries of whole prefixes and plain probabilities."""
+    blank = x.shape[1] - 1
+    live: dict[Labels, list[float]] = {(): [1.0, 0.0]}
+    for frame in np.exp(x).tolist():
+        new: dict[Labels, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for prefix, (in_blank, in_label) in live.items():
-            total = np.logaddexp(in_blank, in_label)
-            new[prefix][0] = np.logaddexp(new[prefix][0], total + frame[blank])
+            total = in_blank + in_label
+            new[prefix][0] += total * frame[blank]
             if prefix:
-                new[prefix][1] = np.logaddexp(new[prefix][1], in_label + frame[prefix[-1]])
+                new[prefix][1] += in_label * frame[prefix[-1]]
             for c in range(blank):
-                grown, before = (*prefix, c), in_blank if prefix and prefix[-1] == c else total
-                new[grown][1] = np.logaddexp(new[grown][1], before + frame[c])
-        possible = [p for p in new if np.logaddexp(*new[p]) > -math.inf]
-        best = sorted(possible, key=lambda p: np.logaddexp(*new[p]) + extra(p), reverse=True)[:width]
-        live = {p: (new[p][0], new[p][1]) for p in best}
-    return sorted(live, key=lambda p: np.logaddexp(*live[p]) + extra(p), reverse=True)
+                new[(*prefix, c)][1] += (in_blank if prefix and prefix[-1] == c else total) * frame[c]
+        possible = [p for p in new if sum(new[p]) > 0.0]
+        best = sorted(possible, key=lambda p: math.log(sum(new[p])) + extra(p), reverse=True)[:width]
+        live = {p: new[p] for p in best}
+    return list(live)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 9])
