@@ -24,7 +24,7 @@ from pipeline.models.ctc import Bigrams, align, greedy, log_probability, num_rep
 from pipeline.models.ngram import NgramModel
 from pipeline.models.prediction import Prediction, Transcript
 from pipeline.models.seen import Seen
-from pipeline.padded import Padded, stack
+from pipeline.padded import Padded, joined
 
 Memory = tuple[Padded, ...]
 """The log-probabilities (B, T, V + 1) of every window so far."""
@@ -145,7 +145,7 @@ class Transcribe(nn.Module):
     @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """The words of each row, and when."""
-        rows = _rows(_joined(memory))
+        rows = _rows(joined(memory))
         return [self._transcript(scores, words) for scores, words in zip(rows, self.decode(rows), strict=True)]
 
     def _transcript(self, scores: np.ndarray, words: Labels) -> Transcript:
@@ -205,13 +205,6 @@ class Transcribe(nn.Module):
         """The 95 % interval of the word accuracy, drawn by groups."""
         words = np.array([len(e.truth) for e in evidence], dtype=np.float64)
         return ratio_interval(words - [sum(edits(e.said, e.truth)) for e in evidence], words, groups)
-
-
-def _joined(memory: Memory) -> Padded:
-    """Windows one after another as whole rows."""
-    if len(memory) == 1:
-        return memory[0]
-    return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in memory), strict=True)])
 
 
 def _rows(scores: Padded) -> list[np.ndarray]:

@@ -45,14 +45,14 @@ class Transcript:
 
     words: tuple[str, ...]
     log_probability: float
-    spans: tuple[tuple[float, float, str, float], ...]
+    spans: Spans
 
     def row(self, top: int) -> dict[str, Any]:
         """{"sentence", "log_probability", "spans": [{"start", "end", "label", "score"}, ...]}."""
         return {
             "sentence": " ".join(self.words),
             "log_probability": round(self.log_probability, 6),
-            **Timeline(self.spans).row(top),
+            "spans": _listed(self.spans),
         }
 
 
