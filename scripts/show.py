@@ -161,6 +161,12 @@ PROMISES = [
         "flat within 20 MB, back, equal events",
         "show_stream:memory",
     ),
+    Promise(
+        "beam",
+        "beam search against every sentence there is, greedy search, itself row by row; words that are read twice",
+        "all equal, one step call a time step",
+        "show_beam:beam",
+    ),
 ]
 
 

@@ -38,6 +38,25 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class Transcript:
+    """What was said: words in their order; (start, end, word, score) in seconds, where each stands in the most probable path,
+    with its largest probability there; the log-probability of these words over all paths, without any language model.
+    """
+
+    words: tuple[str, ...]
+    log_probability: float
+    spans: Spans
+
+    def row(self, top: int) -> dict[str, Any]:
+        """{"sentence", "log_probability", "spans": [{"start", "end", "label", "score"}, ...]}."""
+        return {
+            "sentence": " ".join(self.words),
+            "log_probability": round(self.log_probability, 6),
+            "spans": _listed(self.spans),
+        }
+
+
+@dataclass(frozen=True)
 class Classification:
     """Class names with their probabilities, the likeliest first; they sum to 1 over all classes. distance: how far the
     video is from what was learned, about 1 for the usual, None where nobody can say; is_unknown: whether it is too far to
