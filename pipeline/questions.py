@@ -91,6 +91,9 @@ class SegmentSection(Section):
     crf: Annotated[bool, Field(description="a linear-chain CRF over the looks; false judges each look alone")] = True
     minimum_seconds: Annotated[float, Field(ge=0, description="no shorter span is answered (needs the CRF)")] = 0.0
     lag_seconds: Annotated[float, Field(ge=0, description="a stream settles a label so much later")] = 1.0
+    delay_seconds: Annotated[
+        float, Field(ge=0, description="a core that reads one way says a label so much later, as part of the lag")
+    ] = 0.0
     dropout: Fraction = 0.3
     step_loss: Annotated[float, Field(ge=0, description="weight of each look's own cross-entropy beside the CRF's")] = (
         0.5
@@ -112,6 +115,11 @@ class SegmentSection(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> SegmentSection:
+        if self.delay_seconds > self.lag_seconds:
+            raise ValueError(
+                f"delay_seconds is {self.delay_seconds:g} and lag_seconds {self.lag_seconds:g}: the delay is part of the lag; "
+                f"set delay_seconds to {self.lag_seconds:g} at most, or lag_seconds to {self.delay_seconds:g}"
+            )
         if self.scheme == "iob2" and (self.background is None or self.minimum_seconds):
             raise ValueError(
                 f"scheme iob2 needs a background, and no minimum_seconds; they are {self.background} and "
@@ -134,6 +142,7 @@ class SegmentSection(Section):
             crf=self.crf,
             minimum_steps=max(1, round(self.minimum_seconds * around.rate)),
             lag_steps=round(self.lag_seconds * around.rate) if around.is_causal else None,
+            delay_steps=round(self.delay_seconds * around.rate),
             dropout=self.dropout,
             step_loss=self.step_loss,
             scheme=self.scheme,

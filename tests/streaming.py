@@ -17,6 +17,7 @@ RATE = 4.0
 
 
 SEGMENT = {"kind": "segment", "background": "rise"}
+LATE = {**SEGMENT, "delay_seconds": 0.75}
 
 
 def made(

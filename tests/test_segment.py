@@ -74,9 +74,10 @@ def test_an_unknown_label_is_named():
 
 
 @each_kind
+@pytest.mark.parametrize("delay", [0, 2])
 @pytest.mark.parametrize("cuts", [[3], [0, 1, 1, 8], [1, 2, 3, 4, 5, 6, 7, 8]])
-def test_the_answer_over_windows_is_that_of_the_whole(crf, cuts):
-    head, x = make(crf), see().steps
+def test_the_answer_over_windows_is_that_of_the_whole(crf, cuts, delay):
+    head, x = make(crf, delay_steps=delay, lag_steps=2), see().steps
     memory = None
     for a, b in itertools.pairwise([0, *cuts, 9]):
         if b > a:
@@ -86,6 +87,16 @@ def test_the_answer_over_windows_is_that_of_the_whole(crf, cuts):
         assert isinstance(one, Timeline) and isinstance(other, Timeline)
         assert [s[:3] for s in one.spans] == [s[:3] for s in other.spans]
         assert [s[3] for s in one.spans] == pytest.approx([s[3] for s in other.spans], abs=1e-5)
+
+
+def test_a_late_label_is_read_from_the_output_so_much_later():
+    seen = see()
+    at_once, late = (make(delay_steps=n, lag_steps=2).emissions(seen) for n in (0, 2))
+    for now, then, length in zip(at_once.data, late.data, seen.steps.lengths.tolist(), strict=True):
+        for step in range(length):
+            assert torch.equal(then[step], now[min(step + 2, length - 1)])
+    with pytest.raises(ValidationError, match="delay_seconds is 2 and lag_seconds 1: the delay is part of the lag"):
+        SegmentSection(delay_seconds=2)
 
 
 @each_kind

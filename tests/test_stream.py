@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
-from streaming import CPU, NAMES, RATE, SEGMENT, made, values
+from streaming import CPU, LATE, NAMES, RATE, SEGMENT, made, values
 
 from pipeline.checkpoint import ModelError, load_model, save_model
 from pipeline.inference.events import HOLE_SECONDS, Events
@@ -79,7 +79,7 @@ def test_nothing_goes_on_through_a_hole_or_below_the_threshold():
 # streams
 
 
-@pytest.mark.parametrize(("cell", "head"), [("gru", None), ("lstm", SEGMENT), ("rnn_tanh", SEGMENT)])
+@pytest.mark.parametrize(("cell", "head"), [("gru", None), ("lstm", SEGMENT), ("rnn_tanh", SEGMENT), ("gru", LATE)])
 def test_how_a_stream_is_cut_changes_nothing_to_the_last_bit(cell, head):
     checkpoint, (x, times) = made(core={"cell": cell}, head=head), values()
     whole = said(Stream(checkpoint, CPU, probabilities=True), x, times, [])
@@ -122,8 +122,9 @@ def actions(events: list[dict[str, Any]]) -> list[tuple[float, float, str]]:
     return [(e["start"], e["end"], e["label"]) for e in events if e["event"] == "end"]
 
 
-def test_with_a_lag_of_the_whole_the_actions_are_the_timeline_of_the_whole():
-    checkpoint, (x, times) = made(head=SEGMENT), values()
+@pytest.mark.parametrize("head", [SEGMENT, LATE])
+def test_with_a_lag_of_the_whole_the_actions_are_the_timeline_of_the_whole(head):
+    checkpoint, (x, times) = made(head=head), values()
     found = said(Stream(checkpoint, CPU, lag_seconds=99), x, times, [13])
     wanted = Predictor(checkpoint, CPU)._fold("series", iter([x]))[0]["action"].row(5)["spans"]
     assert len(wanted) > 5 and actions(found) == [(s["start"], s["end"], s["label"]) for s in wanted]
@@ -155,14 +156,44 @@ def test_a_label_is_settled_a_lag_behind_as_the_path_of_a_stream(lag):
         assert [found[name] for name in NAMES] == pytest.approx(known.labels[0, i].tolist(), abs=2e-5)
 
 
-def test_without_a_crf_a_timeline_is_judged_look_by_look():
-    checkpoint, (x, times) = made(head={**SEGMENT, "crf": False}, seed=3), values()
+@pytest.mark.parametrize("lag", [3, 5])
+def test_a_delay_is_part_of_the_lag(lag):
+    checkpoint, (x, times) = made(head=LATE), values()
+    head: Any = checkpoint.model.head("action")
+    with torch.no_grad():
+        emissions = head.emissions(checkpoint.model.watch({"series": stack([torch.from_numpy(x)])}))
+        head.lag_steps = lag
+        path = head.lagged(emissions).data[0].numpy()
+    told = said(Stream(checkpoint, CPU, lag_seconds=lag / RATE, probabilities=True), x, times, [2, 30])
+    looks = [e for e in told if e["event"] == "probabilities"]
+    assert [e["label"] for e in looks] == [None if NAMES[n] == "rise" else NAMES[n] for n in path]
+    assert all(e["time"] == min(e["look"] + lag / RATE, times[-1]) for e in looks)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_a_stream_shorter_than_the_delay_says_what_the_whole_does(count):
+    checkpoint, (x, times) = made(head=LATE), values(count)
+    found = said(Stream(checkpoint, CPU), x, times, [])
+    wanted = Predictor(checkpoint, CPU)._fold("series", iter([x]))[0]["action"].row(5)["spans"] if count else []
+    assert actions(found) == [(s["start"], s["end"], s["label"]) for s in wanted]
+
+
+def test_a_lag_shorter_than_the_delay_is_said():
+    with pytest.raises(
+        ValueError, match=r"lag is 0.5 seconds, and 'action' was trained to say a label 0.75 seconds later"
+    ):
+        Stream(made(head=LATE), CPU, lag_seconds=0.5)
+
+
+@pytest.mark.parametrize("late", [{}, {"delay_seconds": 0.75}])
+def test_without_a_crf_a_timeline_is_judged_look_by_look(late):
+    checkpoint, (x, times) = made(head={**SEGMENT, "crf": False, **late}, seed=3), values()
     found = said(Stream(checkpoint, CPU), x, times, [20])
     wanted = Predictor(checkpoint, CPU)._fold("series", iter([x]))[0]["action"].row(5)["spans"]
     assert actions(found) == [(s["start"], s["end"], s["label"]) for s in wanted]
 
 
-@pytest.mark.parametrize("head", [None, SEGMENT])
+@pytest.mark.parametrize("head", [None, SEGMENT, LATE])
 def test_asking_for_the_end_ends_nothing(head):
     checkpoint, (x, times) = made(head=head), values()
     asked, left = Stream(checkpoint, CPU), Stream(checkpoint, CPU)

@@ -53,7 +53,9 @@ class Segment(nn.Module):
 
     rate: steps a second. background: the name of what lies between spans, or None where spans tile a video: a step in no
     span then belongs to the nearest one. crf: without it each step is judged alone. minimum_steps: no shorter segment is
-    answered. lag_steps: a stream settles a step's label once so many more were seen. step_loss: weight of each step's
+    answered. lag_steps: a stream settles a step's label once so many more were seen. delay_steps: a label is read from the
+    output so many steps later (Graves & Schmidhuber 2005), so that a core that reads one way has seen what follows; a stream
+    waits for it, and what is left of its lag is the CRF's. step_loss: weight of each step's
     cross-entropy beside the CRF's negative log-likelihood a step. scheme: see `tags.Scheme`; under iob2
     the CRF allows no path that is against it.
     """
@@ -71,6 +73,7 @@ class Segment(nn.Module):
         crf: bool = True,
         minimum_steps: int = 1,
         lag_steps: int | None = 0,
+        delay_steps: int = 0,
         dropout: float = 0.0,
         step_loss: float = 0.5,
         scheme: Scheme = "plain",
@@ -80,7 +83,7 @@ class Segment(nn.Module):
         self.scheme: Scheme = scheme
         self.watched = WATCHED[scheme]
         self.name, self.vocabulary, self.rate, self.background = name, vocabulary, rate, background
-        self.lag_steps, self.step_loss = lag_steps, step_loss
+        self.lag_steps, self.delay_steps, self.step_loss = lag_steps, delay_steps, step_loss
         self.dropout = nn.Dropout(dropout)
         self.emit = nn.Linear(input_size, len(vocabulary))
         allowed, first = legal(vocabulary.names) if scheme == "iob2" else (None, None)
@@ -114,7 +117,20 @@ class Segment(nn.Module):
 
     def emissions(self, seen: Seen) -> Padded:
         """(B, T, C): how well each label fits each step, before the neighbours are asked."""
+        return self._placed(self._outputs(seen))
+
+    def _outputs(self, seen: Seen) -> Padded:
+        """(B, T, C), each at the step where it comes out."""
         return seen.steps.zeroed().map(lambda d: self.emit(self.dropout(d)))
+
+    def _placed(self, outputs: Padded) -> Padded:
+        """Each at the step that it is about: `delay_steps` earlier; about the last steps the last output speaks."""
+        if not self.delay_steps:
+            return outputs
+        last = (outputs.lengths - 1).clamp(min=0)[:, None].to(outputs.data.device)
+        at = torch.arange(outputs.data.shape[1], device=last.device)[None] + self.delay_steps
+        at = torch.minimum(at, last)[:, :, None].expand(-1, -1, outputs.data.shape[2])
+        return outputs.map(lambda d: d.gather(1, at)).zeroed()
 
     def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
         """The CRF's negative log-likelihood a step and `step_loss` times the steps' own cross-entropy."""
@@ -132,12 +148,12 @@ class Segment(nn.Module):
 
     def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
         """Keep these steps' emissions: a few numbers a second, so that the answer is that of the whole."""
-        return (*(memory or ()), self.emissions(seen))
+        return (*(memory or ()), self._outputs(seen))
 
     @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
         """The spans of every row, background left out."""
-        emissions = joined(memory)
+        emissions = self._placed(joined(memory))
         probabilities = self.probabilities(emissions).float().cpu().numpy()
         return [
             Timeline(self.spans(path.cpu().numpy(), p))
@@ -156,35 +172,58 @@ class Segment(nn.Module):
         """The labels (B, T) that a stream settles on, `lag_steps` behind."""
         if self.crf is None:
             return self.path(emissions)
-        decoder = FixedLag(self.crf, self.lag_steps or 0)
+        decoder = FixedLag(self.crf, self._crf_lag(self.lag_steps or 0))
         memory, settled = decoder.observe(decoder.begin(len(emissions.lengths)), emissions)
         rest = decoder.finish(memory).unpad()
         return stack([torch.cat(both) for both in zip(settled.unpad(), rest, strict=True)])
+
+    def _crf_lag(self, lag: int) -> int:
+        """What the delay leaves of a lag."""
+        assert lag >= self.delay_steps, "a stream and the config have looked at that"
+        return lag - self.delay_steps
 
     @torch.no_grad()
     def follow(
         self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
     ) -> tuple[Following, Decided]:
         """A label is settled when `lag` more steps were seen: Viterbi's with a fixed lag, and its posterior then. Without a
-        CRF each step is judged at once, alone.
+        CRF each step is judged alone, as soon as its delay is over.
         """
-        emissions = self.emissions(seen)
-        if self.crf is None:
-            return {}, self._decided(emissions.data[0].argmax(-1), emissions.data[0].softmax(-1))
-        labels, posteriors = FixedLag(self.crf, lag), LaggedMarginals(self.crf, lag)
-        path, sure = _unpacked(memory) if memory else (labels.begin(1), posteriors.begin(1))
-        path, settled = labels.observe(path, emissions)
-        sure, scores = posteriors.observe(sure, emissions.data)
-        return _packed(path, sure), self._decided(settled.unpad()[0], scores[0])
+        outputs = self._outputs(seen).data
+        memory = memory or self._nothing(self._crf_lag(lag))
+        skipped = int(memory["skipped"])
+        skip = min(self.delay_steps - skipped, outputs.shape[1])
+        kept = {"skipped": memory["skipped"] + skip, "last": outputs[:, -1:] if outputs.shape[1] else memory["last"]}
+        path, decided = self._settle(outputs[:, skip:], memory, self._crf_lag(lag))
+        return {**kept, **path}, decided
 
     def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
         """The labels within the lag. There is no answer about the whole: it would take all emissions."""
+        lag = self._crf_lag(lag)
+        again = memory["last"].expand(-1, int(memory["skipped"]), -1)
+        path, decided = self._settle(again, memory, lag)
         if self.crf is None:
-            nothing = self.emit.weight.new_zeros((0, len(self.vocabulary)))
-            return Decided(nothing.argmax(-1), nothing), None
+            return decided, None
+        labels, posteriors = _unpacked(path)
+        rest = FixedLag(self.crf, lag).finish(labels).unpad()[0]
+        last = self._decided(rest, LaggedMarginals(self.crf, lag).finish(posteriors)[0])
+        return Decided(*(torch.cat(both) for both in zip(decided, last, strict=True))), None
+
+    def _nothing(self, lag: int) -> Following:
+        """The memory before the first step of a stream."""
+        none = self.emit.weight.new_zeros((1, 1, len(self.vocabulary)))
+        begun = _packed(FixedLag(self.crf, lag).begin(1), LaggedMarginals(self.crf, lag).begin(1)) if self.crf else {}
+        return {"skipped": torch.zeros(1, dtype=torch.int64), "last": none, **begun}
+
+    def _settle(self, emissions: Tensor, memory: Following, lag: int) -> tuple[Following, Decided]:
+        """Go on with emissions (1, T, C) that are where they belong."""
+        if self.crf is None:
+            return {}, self._decided(emissions[0].argmax(-1), emissions[0].softmax(-1))
         path, sure = _unpacked(memory)
-        rest = FixedLag(self.crf, lag).finish(path).unpad()[0]
-        return self._decided(rest, LaggedMarginals(self.crf, lag).finish(sure)[0]), None
+        lengths = torch.tensor([emissions.shape[1]])
+        path, settled = FixedLag(self.crf, lag).observe(path, Padded(emissions, lengths))
+        sure, scores = LaggedMarginals(self.crf, lag).observe(sure, emissions)
+        return _packed(path, sure), self._decided(settled.unpad()[0], scores[0])
 
     def _decided(self, labels: Tensor, scores: Tensor) -> Decided:
         """With background as nothing."""

@@ -29,7 +29,7 @@ from pipeline.models.prediction import Prediction
 from pipeline.padded import stack
 from pipeline.whole import write_whole
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Stream:
@@ -77,6 +77,12 @@ class Stream:
         self.heads: dict[str, Follower] = {
             name: head for name in self.model.heads if isinstance(head := self.model.head(name), Follower)
         }
+        for name, head in self.heads.items():
+            if head.delay_steps > self.lag:
+                raise ValueError(
+                    f"lag is {lag_seconds:g} seconds, and '{name}' was trained to say a label "
+                    f"{head.delay_steps / self.clock.rate:g} seconds later (delay_seconds). Give a lag of at least that."
+                )
         self.looks, self.time = 0, -1.0
         self._fingerprint = checkpoint.fingerprint()
         self._state: State | None = None

@@ -86,6 +86,9 @@ class Decided(NamedTuple):
 class Follower(Protocol):
     """A head that can say what happens while it happens. What it said it never takes back."""
 
+    delay_steps: int
+    """How many looks it waits in any case: no lag may be shorter."""
+
     def follow(
         self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
     ) -> tuple[Following, Decided]:
