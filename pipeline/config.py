@@ -231,6 +231,11 @@ class Config(Recipe):
                 f"lose steps; use {window // self.encoder.patch * self.encoder.patch or self.encoder.patch}"
             )
         for name, head in self.heads.items():
+            if head.kind in ("caption", "transcribe") and window is not None:
+                raise ValueError(
+                    f"data.window = {window} shows a part of a row, and the sentences of the head '{name}' are about the whole; "
+                    "set data.window: null"
+                )
             if head.kind == "forecast" and window is not None and window < head.context + head.steps:
                 raise ValueError(
                     f"data.window = {window} holds no forecast of the head '{name}': its context of {head.context} and "

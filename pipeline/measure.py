@@ -86,6 +86,7 @@ def split_dataset(
         targets,
         seed=config.training.seed,
         order=order,
+        stepwise=[name for name in model.heads if model.head(name).stepwise],
         window=config.data.window if is_training or config.data.stride else None,
         stride=config.data.stride,
         augment=augment,

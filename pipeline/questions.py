@@ -21,6 +21,7 @@ from pipeline.heads.forecast import Forecast, Mode, Point
 from pipeline.heads.language import Language
 from pipeline.heads.segment import Segment
 from pipeline.heads.tags import Scheme, tags_of
+from pipeline.heads.transcribe import Transcribe
 from pipeline.models.decoder import Attention, WriterCell
 from pipeline.section import Fraction, Positive, Section
 
@@ -287,6 +288,43 @@ class CaptionSection(Section):
         )
 
 
+class TranscribeSection(Section):
+    """Which words follow one another, where nobody says when: learns from the first caption of a row, cut at blanks (CTC)."""
+
+    kind: Literal["transcribe"] = "transcribe"
+    wants: ClassVar[str | None] = "caption"
+    columns: ClassVar[tuple[str, ...]] = ("sentence", "log_probability", "spans")
+    dropout: Fraction = 0.3
+    beam: Annotated[int, Field(gt=0, description="beginnings that go on side by side; 1 is the best path")] = 16
+    lm_weight: Annotated[float, Field(ge=0, description="of a language model over the training words; 0: none")] = 0.5
+    lm_order: Annotated[Literal[1, 2], Field(description="how many words in a row it counts")] = 2
+    word_bonus: Annotated[float, Field(description="added to a log-probability for each word")] = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> TranscribeSection:
+        if self.beam == 1 and (self.lm_weight or self.word_bonus):
+            raise ValueError(
+                f"beam is 1, and lm_weight = {self.lm_weight:g} with word_bonus = {self.word_bonus:g} choose between sentences; "
+                "set a beam of 2 or more, such as 16, or both to 0"
+            )
+        return self
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """The words that a row teaches."""
+        return tuple(row.captions[0].split()) if row.captions else ()
+
+    def build(self, name: str, around: Around, vocabulary: Any, counts: Mapping[str, int] | None) -> Transcribe:
+        """The head."""
+        return Transcribe(
+            name=name,
+            input_size=around.input_size,
+            vocabulary=vocabulary,
+            rate=around.rate / around.patch,
+            width=self.beam,
+            **self.model_dump(exclude={"kind", "beam"}),
+        )
+
+
 class LanguageSection(Section):
     """Which word comes next: learns from the text itself. For an encoder of tokens, and a core that reads one way."""
 
@@ -313,7 +351,13 @@ class LanguageSection(Section):
 
 
 HeadSection = Annotated[
-    ClassifySection | SegmentSection | ForecastSection | AnticipateSection | CaptionSection | LanguageSection,
+    ClassifySection
+    | SegmentSection
+    | ForecastSection
+    | AnticipateSection
+    | CaptionSection
+    | TranscribeSection
+    | LanguageSection,
     Field(discriminator="kind"),
 ]
 

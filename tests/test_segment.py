@@ -201,7 +201,7 @@ def test_labels_of_steps_move_with_the_steps(order):
 
     target = make().target
     plain = collate([RowDataset([ROW], Source(), {"timeline": target})[(-1, 0)]])
-    moved = collate([RowDataset([ROW], Source(), {"timeline": target}, order=order)[(-1, 0)]])
+    moved = collate([RowDataset([ROW], Source(), {"timeline": target}, order=order, stepwise=["timeline"])[(-1, 0)]])
     places = moved.raw["series"].data[0, :, 0].long()
     assert places.tolist() != list(range(14))
     assert isinstance(plain.targets["timeline"], Padded) and isinstance(moved.targets["timeline"], Padded)

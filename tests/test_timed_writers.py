@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from test_writers import ODD_NAMES
 
-from pipeline.cli import FORMATS, parser
+from pipeline.arguments import FORMATS, parser
 from pipeline.inference.batch import as_row
 from pipeline.inference.predictor import Answer
 from pipeline.models.prediction import Classification, Timeline

@@ -7,7 +7,7 @@ a whole row, or a window drawn as a pure function of (seed, epoch, row). Knows n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -165,7 +165,7 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
     window: at most so many steps in training, from a start drawn by (seed, epoch, index) or given with the key; None
     gives whole rows. stride: every window that starts at 0, stride, 2 stride, ... is a sample, and none is drawn.
     order: steps as they are, backwards, or shuffled by (seed, index): what a model answers then says whether it
-    watches the order at all; the labels of the steps move with them. augment: applied to the raw tensor with a generator keyed the same way.
+    watches the order at all; the targets of the heads in `stepwise` move with them. augment: applied to the raw tensor with a generator keyed the same way.
     """
 
     def __init__(
@@ -178,9 +178,11 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
         window: int | None = None,
         stride: int | None = None,
         order: Order = "forward",
+        stepwise: Collection[str] = (),
         augment: Augment | None = None,
     ) -> None:
         self.rows, self.source, self.targets = list(rows), source, dict(targets)
+        self.stepwise = frozenset(stepwise)
         self.seed, self.window, self.order, self.augment = seed, window, order, augment
         self.full_lengths = [source.length(row) for row in self.rows]
         self.places = self._places(stride)
@@ -223,7 +225,7 @@ class RowDataset(torch.utils.data.Dataset[Sample]):
                 torch.arange(steps).flip(0) if self.order == "reversed" else torch.from_numpy(rng.permutation(steps))
             )
             data = data[places]
-            targets = {head: t[places] if t.ndim and len(t) == steps else t for head, t in targets.items()}
+            targets = {head: t[places] if head in self.stepwise else t for head, t in targets.items()}
         return Sample({self.source.sense: data}, targets, row.path, start)
 
     def _targets(self, row: Row, times: np.ndarray) -> dict[str, Tensor]:

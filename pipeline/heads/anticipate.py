@@ -34,6 +34,7 @@ class Anticipate(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = True
     watched = "accuracy"
 
     def __init__(

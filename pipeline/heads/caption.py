@@ -60,6 +60,7 @@ class Caption(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = False
 
     def __init__(
         self,

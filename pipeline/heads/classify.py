@@ -67,6 +67,7 @@ class Classify(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = False
     delay_steps = 0
     watched = "accuracy"
 

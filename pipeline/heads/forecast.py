@@ -47,6 +47,7 @@ class Forecast(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = False
     watched = "skill"
 
     def __init__(

@@ -45,6 +45,7 @@ class Language(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = False
     watched = "log_likelihood"
 
     def __init__(

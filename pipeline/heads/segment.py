@@ -61,6 +61,7 @@ class Segment(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = True
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class Transcribe(nn.Module):
     """
 
     opponent: nn.Module | None
+    stepwise = False
     watched = "word_accuracy"
 
     def __init__(

@@ -33,6 +33,8 @@ class Head(Protocol):
     opponent: nn.Module | None
     watched: str
     """Which of its metrics chooses the best epoch; higher is better."""
+    stepwise: bool
+    """Whether its target has an entry for each step, which moves when the steps are moved."""
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
         """The truth of one sample looked at `times` (T,) seconds; None where the row does not say it."""
