@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def lines_of(path: Path) -> tuple[list[str], int]:
 
 
 def read(folder: Path) -> tuple[list[Row], str]:
-    """One row a sentence; the group is the sentence itself, in lower case, so that equal ones stand on one side."""
+    """One row a sentence; the group is its words in lower case, so that equal ones stand on one side."""
     rows: list[Row] = []
     number_of: dict[str, int] = {}
     others = 0
@@ -41,7 +42,7 @@ def read(folder: Path) -> tuple[list[Row], str]:
             raise ValueError(f"rt-polarity.{label} has no sentence. It has one a line. Fetch it again.")
         others += strange
         for number, text in enumerate(texts):
-            group = number_of.setdefault(text.lower(), len(number_of))
+            group = number_of.setdefault(re.sub(r"\W+", " ", text.lower()).strip() or text, len(number_of))
             rows.append(Row(f"{label}/{number:05d}", group=f"text{group:05d}", label=label, text=text))
     repeated = len(rows) - len(number_of)
     said = f"{repeated:,} sentences stand there already and share a group; {others:,} lines were no UTF-8."

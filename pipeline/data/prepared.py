@@ -1,22 +1,23 @@
 """What every `datasets/<name>/prepare.py` needs: its command, and the plain files that datasets come in.
 
 Comes in: a parser with its options and the function that makes the manifests; paths of texts and tables. Goes out: the
-command's exit code; text and lines of tables. Knows nothing about any one dataset, nor about videos (readers.py).
+command's exit code; texts, lines of tables and what JSON holds. Knows nothing about any one dataset, nor about videos (readers.py).
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
+import json
 import sys
 import zlib
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.data.readers import write_and_describe
-from pipeline.data.rows import Row, Split
+from pipeline.data.rows import Row
 
 
 def run_preparer(parser: ArgumentParser, make: Callable[[Namespace], str]) -> int:
@@ -62,21 +63,14 @@ def table_of_file(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
     return lines
 
 
+def json_of_file(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError."""
+    try:
+        return json.loads(text_of_file(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name!r} is no JSON ({error}). Fetch it again.") from error
+
+
 def one_token(form: str) -> str:
     """A word without blanks inside, since blanks part the tokens of a text: "New York" -> "New_York"."""
     return "_".join(form.split())
-
-
-def side_of(name: str) -> Split:
-    """Train, val or test (80, 10, 10 in a hundred) by the hash of a name: the same on every machine, whatever else there is."""
-    place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
-    return "test" if place == 9 else "val" if place == 8 else "train"
-
-
-def sentences(captions: Mapping[str, Iterable[str]], group_of: Callable[[str], str]) -> list[Row]:
-    """One text row a caption of each video, for language models; a video's group decides its side (`side_of`)."""
-    return [
-        Row(f"{video}/{number:03d}", side_of(group_of(video)), group_of(video), text=caption)
-        for video, mine in captions.items()
-        for number, caption in enumerate(mine)
-    ]
