@@ -11,7 +11,8 @@ from pipeline.data.captioned import write_captioned
 from pipeline.data.manifest import Split
 from pipeline.data.prepared import json_of_file, run_preparer, text_of_file
 
-JSON, TEST_LIST, TEXT = "msvd_train_captions.json", "testing_id.txt", "AllVideoDescriptions.txt"
+JSON, TEST_LIST = "msvd_train_captions.json", "testing_id.txt"
+TEXT, ORDER = "AllVideoDescriptions.txt", "youtube_mapping.txt"
 PARTS: tuple[tuple[Split, int], ...] = (("train", 1200), ("val", 100), ("test", 670))
 CLIP = re.compile(r"(.+)_\d+_\d+")  # YouTube's name of a video, and the seconds that were cut out of it
 
@@ -39,7 +40,9 @@ def read_json(folder: Path) -> tuple[Captions, dict[str, Split]]:
 
 
 def read_text(folder: Path) -> tuple[Captions, dict[str, Split], str]:
-    """Captions of all videos, split 1,200, 100 and 670 in the order of the file, and what is left out of it."""
+    """Captions of all videos, split 1,200, 100 and 670 in the order of youtube_mapping.txt or, without it, of the file; and what
+    is left out.
+    """
     captions: Captions = {}
     others = 0
     for line in text_of_file(folder / TEXT).split("\n"):
@@ -51,10 +54,24 @@ def read_text(folder: Path) -> tuple[Captions, dict[str, Split], str]:
     total = sum(count for _, count in PARTS)
     if len(captions) != total:
         what = f"{TEXT} describes {len(captions):,} videos"
-        raise ValueError(f"{what}. The usual split counts 1,200, 100 and 670 of {total:,}, in the file's order. Fetch it again.")
+        raise ValueError(f"{what}. The usual split counts 1,200, 100 and 670 of {total:,}, in order. Fetch it again.")
     sides = [split for split, count in PARTS for _ in range(count)]
-    splits = dict(zip(captions, sides, strict=True))
-    return captions, splits, f"{others:,} lines of {TEXT} are no description (ID_START_END and words) and are left out."
+    order = _mapped(folder / ORDER, captions) if (folder / ORDER).is_file() else list(captions)
+    said = f"{others:,} lines of {TEXT} are no description (ID_START_END and words) and are left out."
+    return captions, dict(zip(order, sides, strict=True)), said
+
+
+def _mapped(path: Path, captions: Captions) -> list[str]:
+    """The clips by their number in lines like `mv89psg6zh4_33_46 vid1`."""
+    numbers = {}
+    for line in text_of_file(path).split("\n"):
+        name, _, number = line.strip().partition(" ")
+        if number.strip().removeprefix("vid").isdecimal():
+            numbers[name] = int(number.strip().removeprefix("vid"))
+    if numbers.keys() != captions.keys():
+        what = f"{path.name!r} numbers {len(numbers):,} clips, and not the {len(captions):,} of {TEXT}"
+        raise ValueError(f"{what}. Its lines are ID_START_END vid1. Take both from one copy, or remove it.")
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def _stem(name: str) -> str:
