@@ -44,7 +44,9 @@ def read_points(folder: Path) -> dict[int, np.ndarray]:
             video, frame, *points = (int(line[name]) for name in ("video", "frame", *POINTS))
         except ValueError as error:
             what = f"{path.name} line {number} is no row of whole numbers ({error})"
-            raise ValueError(f"{what}. It has the video, the frame and six places in pixels. Fetch it again.") from error
+            raise ValueError(
+                f"{what}. It has the video, the frame and six places in pixels. Fetch it again."
+            ) from error
         if frame != len(frames[video]):
             what = f"{path.name} line {number} is frame {frame} of video {video}, where {len(frames[video])} would be"
             raise ValueError(f"{what}. Frames count from 0 without a gap. Fetch it again.")
@@ -63,14 +65,24 @@ def read(folder: Path) -> list[Sentence]:
             cells = [line[column] for column in ("video", "startframe", "endframe")]
             where = f"{name} line {number} ({','.join(line.values())})"
             if not all(cell.isdecimal() for cell in cells) or not line["word"].strip():
-                raise ValueError(f"{where} has no video, word, first and last frame. Each word has them. Fetch it again.")
+                raise ValueError(
+                    f"{where} has no video, word, first and last frame. Each word has them. Fetch it again."
+                )
             video, first, last = map(int, cells)
             if video in sentences:
-                raise ValueError(f"{where} is of video {video}, which trains already. A sentence has one side. Remove it.")
+                raise ValueError(
+                    f"{where} is of video {video}, which trains already. A sentence has one side. Remove it."
+                )
             if speakers.get(str(video)) != line["speaker"]:
-                raise ValueError(f"{where} has another signer than speaker.csv ({speakers.get(str(video))}). Mend one of them.")
+                raise ValueError(
+                    f"{where} has another signer than speaker.csv ({speakers.get(str(video))}). Mend one of them."
+                )
             if not first <= last < len(points.get(video, ())):
-                held = f"the video has frames 0 to {len(points[video]) - 1}" if video in points else "the video has no tracks"
+                held = (
+                    f"the video has frames 0 to {len(points[video]) - 1}"
+                    if video in points
+                    else "the video has no tracks"
+                )
                 raise ValueError(f"{where} cannot be cut: {held}. Take all tables from one copy.")
             words[video].append((first, last, line["word"].strip()))
         for video, mine in words.items():
@@ -96,7 +108,9 @@ def scales(sentences: list[Sentence], by_signer: bool) -> dict[str, tuple[np.nda
             frames[sentence.signer if by_signer else "all"].append(track(sentence.points))
     strangers = sorted({sentence.signer for sentence in sentences} - frames.keys())
     if by_signer and strangers:
-        raise ValueError(f"The signer {strangers[0]!r} has no training sentence to take the scale from. Use --scale all.")
+        raise ValueError(
+            f"The signer {strangers[0]!r} has no training sentence to take the scale from. Use --scale all."
+        )
     found = {}
     for signer, mine in frames.items():
         every = np.concatenate(mine)
@@ -164,8 +178,12 @@ def make(options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of hands_condensed.csv, speaker.csv and the words")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the series, sentences.jsonl and words.jsonl")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="folder of hands_condensed.csv, speaker.csv and the words"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the series, sentences.jsonl and words.jsonl"
+    )
     parser.add_argument(
         "--scale", choices=("signer", "all"), default="signer", help="whose training frames give mean and deviation"
     )

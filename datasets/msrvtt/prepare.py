@@ -45,7 +45,9 @@ def read_json(paths: Iterable[Path]) -> Found:
             ) from error
         for video, split, url in videos:
             if split not in SPLITS:
-                raise ValueError(f"{path.name!r} puts {video!r} into {split!r}. It would be {', '.join(SPLITS)}. Mend it.")
+                raise ValueError(
+                    f"{path.name!r} puts {video!r} into {split!r}. It would be {', '.join(SPLITS)}. Mend it."
+                )
             found.splits[video] = SPLITS[split]
             found.groups[video] = url.rpartition("v=")[2] or video
         strange = sorted({video for video, _ in sentences} - found.splits.keys())
@@ -65,14 +67,18 @@ def read_tables(folder: Path, found: Found, train: str, fold: int | None) -> dic
     tested = table_of_file(folder / TEST_LIST, ("video_id", "sentence"))
     named = {line["video_id"] for line in table_of_file(folder / f"MSRVTT_train.{train}.csv", ("video_id",))}
     tables = {k: folder / FOLDS.format(k) for k in range(1, 5)}
-    folds = {k: table_of_file(path, ("video_id", "sentence")) for k, path in tables.items() if path.is_file() or k == fold}
+    folds = {
+        k: table_of_file(path, ("video_id", "sentence")) for k, path in tables.items() if path.is_file() or k == fold
+    }
     splits: dict[str, Split] = dict.fromkeys(named, "train")
     for line in folds[fold] if fold is not None else ():
         if line["video_id"] in named:
             splits[line["video_id"]] = "val"
     both = sorted(named & {line["video_id"] for line in tested})
     if both:
-        raise ValueError(f"{len(both):,} videos stand in the lists of train {train} and test, e.g. {both[0]!r}. Mend one list.")
+        raise ValueError(
+            f"{len(both):,} videos stand in the lists of train {train} and test, e.g. {both[0]!r}. Mend one list."
+        )
     splits.update(dict.fromkeys([line["video_id"] for line in tested], "test"))
     if not found.captions:
         for line in [*tested, *(line for lines in folds.values() for line in lines)]:
@@ -88,15 +94,21 @@ def make(options: argparse.Namespace) -> str:
     chosen = options.split or ("official" if files else "9k")
     if chosen == "official":
         if not files:
-            raise ValueError(f"No *videodatainfo*.json lies in {str(folder)!r}. It has the official split. Use --split 9k.")
+            raise ValueError(
+                f"No *videodatainfo*.json lies in {str(folder)!r}. It has the official split. Use --split 9k."
+            )
         if options.fold is not None:
-            raise ValueError("--fold is a part of the CSV lists, and the official split has its own validation. Use --split 9k.")
+            raise ValueError(
+                "--fold is a part of the CSV lists, and the official split has its own validation. Use --split 9k."
+            )
         splits = found.splits
     else:
         splits = read_tables(folder, found, chosen, options.fold)
     captions = {video: mine for video, mine in found.captions.items() if video in splits}
     groups = {video: found.groups.get(video, video) for video in splits}
-    said = f"Split {chosen}: {sum(map(len, captions.values())):,} captions of {len(captions):,} of {len(splits):,} videos."
+    said = (
+        f"Split {chosen}: {sum(map(len, captions.values())):,} captions of {len(captions):,} of {len(splits):,} videos."
+    )
     return "\n".join([said, write_captioned(options.out, options.videos, captions, splits, groups)])
 
 
@@ -105,7 +117,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="folder of the JSON files, the CSV lists, or both")
     parser.add_argument("--videos", type=Path, help="folder of the videos videoK.mp4, if there are some")
     parser.add_argument("--split", choices=("official", "9k", "7k"), help="default: official with JSON, else 9k")
-    parser.add_argument("--fold", type=int, choices=(1, 2, 3, 4), help="the fold of 9k or 7k that validates (default none)")
+    parser.add_argument(
+        "--fold", type=int, choices=(1, 2, 3, 4), help="the fold of 9k or 7k that validates (default none)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for videos.jsonl and sentences.jsonl")
     return run_preparer(parser, make)
 

@@ -27,14 +27,18 @@ def read_json(folder: Path) -> tuple[Captions, dict[str, Split]]:
         name, mine = (entry.get("id"), entry.get("caption")) if isinstance(entry, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(mine, list) or not all(isinstance(text, str) for text in mine):
             what = f"{JSON!r} holds {str(entry)[:60]!r}"
-            raise ValueError(f'{what}. It would be a list of {{"id": "x_1_9.avi", "caption": ["...", ...]}}. Fetch it again.')
+            raise ValueError(
+                f'{what}. It would be a list of {{"id": "x_1_9.avi", "caption": ["...", ...]}}. Fetch it again.'
+            )
         captions.setdefault(_stem(name), []).extend(" ".join(text.split()) for text in mine if text.strip())
     splits: dict[str, Split] = dict.fromkeys(captions, "train")
     if (folder / TEST_LIST).is_file():
         names = [_stem(line.strip()) for line in text_of_file(folder / TEST_LIST).split("\n") if line.strip()]
         both = sorted(set(names) & set(captions))
         if both:
-            raise ValueError(f"{len(both):,} videos stand in {JSON} and in {TEST_LIST}, e.g. {both[0]!r}. Remove them from one.")
+            raise ValueError(
+                f"{len(both):,} videos stand in {JSON} and in {TEST_LIST}, e.g. {both[0]!r}. Remove them from one."
+            )
         splits.update(dict.fromkeys(names, "test"))
     return captions, splits
 
@@ -55,10 +59,11 @@ def read_text(folder: Path) -> tuple[Captions, dict[str, Split], str]:
     if len(captions) != total:
         what = f"{TEXT} describes {len(captions):,} videos"
         raise ValueError(f"{what}. The usual split counts 1,200, 100 and 670 of {total:,}, in order. Fetch it again.")
-    sides = [split for split, count in PARTS for _ in range(count)]
+    sides: list[Split] = [split for split, count in PARTS for _ in range(count)]
     order = _mapped(folder / ORDER, captions) if (folder / ORDER).is_file() else list(captions)
     said = f"{others:,} lines of {TEXT} are no description (ID_START_END and words) and are left out."
-    return captions, dict(zip(order, sides, strict=True)), said
+    splits: dict[str, Split] = dict(zip(order, sides, strict=True))
+    return captions, splits, said
 
 
 def _mapped(path: Path, captions: Captions) -> list[str]:
@@ -86,9 +91,13 @@ def make(options: argparse.Namespace) -> str:
     elif (options.folder / JSON).is_file():
         captions, splits = read_json(options.folder)
     else:
-        raise ValueError(f"Neither {JSON} nor {TEXT} lies in {str(options.folder)!r}. One has the captions. Check --folder.")
+        raise ValueError(
+            f"Neither {JSON} nor {TEXT} lies in {str(options.folder)!r}. One has the captions. Check --folder."
+        )
     groups = {video: match[1] if (match := CLIP.fullmatch(video)) else video for video in splits}
-    said.append(f"{len(splits):,} clips of {len(set(groups.values())):,} videos; a clip's group is the video it was cut from.")
+    said.append(
+        f"{len(splits):,} clips of {len(set(groups.values())):,} videos; a clip's group is the video it was cut from."
+    )
     return "\n".join([*said, write_captioned(options.out, options.videos, captions, splits, groups)])
 
 

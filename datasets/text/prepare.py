@@ -55,8 +55,12 @@ def make(options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--file", type=Path, nargs="+", required=True, help="UTF-8 text, .gz or plain; several are joined in order")
-    parser.add_argument("--share", type=float, default=0.1, help="the last part, in characters, is the test (default 0.1)")
+    parser.add_argument(
+        "--file", type=Path, nargs="+", required=True, help="UTF-8 text, .gz or plain; several are joined in order"
+    )
+    parser.add_argument(
+        "--share", type=float, default=0.1, help="the last part, in characters, is the test (default 0.1)"
+    )
     parser.add_argument("--lanes", type=int, default=64, help="contiguous parts of the rest (default 64)")
     parser.add_argument("--out", type=Path, required=True, help="folder for train/*.txt, test.txt and manifest.jsonl")
     return run_preparer(parser, make)

@@ -9,9 +9,10 @@ from pathlib import Path
 from pipeline.data.manifest import Row, Span, Split
 from pipeline.data.prepared import one_token, run_preparer, text_of_file, write_into
 
-UPOS = frozenset(
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
-)  # universaldependencies.org/u/pos, version 2
+UPOS = frozenset((
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
+    "VERB", "X",
+))  # fmt: skip  # universaldependencies.org/u/pos, version 2
 NAMES: dict[Split, str] = {"train": "train", "val": "dev", "test": "test"}
 
 
@@ -58,19 +59,25 @@ def find(folder: Path) -> dict[Split, Path]:
         found = sorted(folder.glob(f"*-ud-{name}.conllu"))
         if len(found) > 1:
             listed = ", ".join(path.name for path in found)
-            raise ValueError(f"{str(folder)!r} holds several treebanks ({listed}). Name its files by --train, --dev, --test.")
+            raise ValueError(
+                f"{str(folder)!r} holds several treebanks ({listed}). Name its files by --train, --dev, --test."
+            )
         if found:
             files[split] = found[0]
     if not files:
-        raise ValueError(f"{str(folder)!r} holds no *-ud-train.conllu, -dev or -test. They are the treebank. Check --folder.")
+        raise ValueError(
+            f"{str(folder)!r} holds no *-ud-train.conllu, -dev or -test. They are the treebank. Check --folder."
+        )
     return files
 
 
 def make(options: argparse.Namespace) -> str:
     given: dict[Split, Path | None] = {"train": options.train, "val": options.dev, "test": options.test}
-    files = {split: path for split, path in given.items() if path is not None}
+    files: dict[Split, Path] = {split: path for split, path in given.items() if path is not None}
     if bool(files) == (options.folder is not None):
-        raise ValueError("Give either --folder or --train, --dev and --test. Exactly one way names the treebank's files.")
+        raise ValueError(
+            "Give either --folder or --train, --dev and --test. Exactly one way names the treebank's files."
+        )
     files = files or find(options.folder)
     rows = [row for split, path in files.items() for row in read(path, split)]
     return write_into(options.out, rows)
@@ -78,7 +85,9 @@ def make(options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="folder that holds *-ud-train.conllu, *-ud-dev.conllu, *-ud-test.conllu")
+    parser.add_argument(
+        "--folder", type=Path, help="folder that holds *-ud-train.conllu, *-ud-dev.conllu, *-ud-test.conllu"
+    )
     for name in NAMES.values():
         parser.add_argument(f"--{name}", type=Path, help=f"the {name} file, in place of --folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for manifest.jsonl")

@@ -41,9 +41,11 @@ def make(options: argparse.Namespace) -> str:
     rows: list[Row] = []
     said: list[str] = []
     for split in FILES:
-        path: Path = getattr(options, split) or (options.folder / FILES[split] if options.folder else None)
+        path: Path | None = getattr(options, split) or (options.folder / FILES[split] if options.folder else None)
         if path is None:
-            raise ValueError(f"No file of {split} is given. It is --{split} FILE, or lies in --folder. Give one of them.")
+            raise ValueError(
+                f"No file of {split} is given. It is --{split} FILE, or lies in --folder. Give one of them."
+            )
         illegal = count = 0
         for count, (words, tags) in enumerate(read(path), start=1):
             illegal += broken(tags)
@@ -52,7 +54,9 @@ def make(options: argparse.Namespace) -> str:
         if not count:
             raise ValueError(f"{path.name} has no sentence. It has a word and its tag a line. Fetch it again.")
         if illegal:
-            said.append(f"{path.name}: {illegal:,} I- tags continue nothing of their type; each begins an entity (as conlleval).")
+            said.append(
+                f"{path.name}: {illegal:,} I- tags continue nothing of their type; each begins an entity (as conlleval)."
+            )
     return "\n".join([*said, write_into(options.out, rows)])
 
 

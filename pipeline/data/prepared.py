@@ -40,7 +40,9 @@ def write_into(out: Path, rows: Sequence[Row], name: str = "manifest.jsonl") -> 
 def text_of_file(path: Path) -> str:
     """A whole UTF-8 file, .gz or plain, with LF as line end and without byte order mark. Raises ValueError."""
     if not path.is_file():
-        raise ValueError(f"There is no {path.name!r} in {str(path.parent)!r}. It belongs to the dataset. Check the path.")
+        raise ValueError(
+            f"There is no {path.name!r} in {str(path.parent)!r}. It belongs to the dataset. Check the path."
+        )
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
