@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.manifest import Row, Split
-from pipeline.data.readers import write_and_describe
+from pipeline.data.prepared import run_preparer, write_into
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 MONTH = 30 * 24  # hours, as everyone who reports on it counts them
@@ -65,19 +65,17 @@ def write_series(hours: np.ndarray, out: Path, context: int) -> list[Row]:
     return rows
 
 
+def make(options: argparse.Namespace) -> str:
+    rows = write_series(read_hours(options.folder / "ETTh1.csv"), options.out, options.context)
+    return write_into(options.out, rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder that holds ETTh1.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder for the series and manifest.jsonl")
     parser.add_argument("--context", type=int, default=96, help="hours that val and test rows carry before their part")
-    options = parser.parse_args()
-    try:
-        rows = write_series(read_hours(options.folder / "ETTh1.csv"), options.out, options.context)
-        print(write_and_describe(rows, options.out, options.out / "manifest.jsonl"))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_preparer(parser, make)
 
 
 if __name__ == "__main__":

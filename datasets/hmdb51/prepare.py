@@ -6,7 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.data.prepared import run_preparer
 from pipeline.data.readers import read_hmdb51, write_and_describe
+
+
+def make(options: argparse.Namespace) -> str:
+    rows = read_hmdb51(options.videos, options.lists, options.split, say=print)
+    return write_and_describe(rows, options.videos, options.out)
 
 
 def main() -> int:
@@ -15,14 +21,7 @@ def main() -> int:
     parser.add_argument("--lists", type=Path, required=True, help="folder of <class>_test_split<k>.txt")
     parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="official split (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write, .jsonl or .csv")
-    options = parser.parse_args()
-    try:
-        rows = read_hmdb51(options.videos, options.lists, options.split, say=print)
-        print(write_and_describe(rows, options.videos, options.out))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_preparer(parser, make)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,27 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.data.prepared import run_preparer
 from pipeline.data.readers import read_path_label_list, write_and_describe
+
+
+def make(options: argparse.Namespace) -> str:
+    lists = {None: options.list, "train": options.train, "val": options.val, "test": options.test}
+    if not any(lists.values()):
+        raise ValueError("No list is given. One of --list, --train, --val and --test would be. Add it.")
+    rows = []
+    for split, list_file in lists.items():
+        if list_file is not None:
+            rows += read_path_label_list(
+                list_file,
+                options.videos,
+                split=split,
+                label_map=options.label_map,
+                separator=options.separator,
+                skip_missing=options.skip_missing,
+                say=print,
+            )
+    return write_and_describe(rows, options.videos, options.out)
 
 
 def main() -> int:
@@ -19,28 +39,7 @@ def main() -> int:
     parser.add_argument("--separator", choices=("auto", "space", "comma"), default="auto")
     parser.add_argument("--skip-missing", action="store_true", help="leave missing videos out instead of stopping")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write, .jsonl or .csv")
-    options = parser.parse_args()
-    lists = {None: options.list, "train": options.train, "val": options.val, "test": options.test}
-    try:
-        if not any(lists.values()):
-            raise ValueError("No list is given. One of --list, --train, --val and --test would be. Add it.")
-        rows = []
-        for split, list_file in lists.items():
-            if list_file is not None:
-                rows += read_path_label_list(
-                    list_file,
-                    options.videos,
-                    split=split,
-                    label_map=options.label_map,
-                    separator=options.separator,
-                    skip_missing=options.skip_missing,
-                    say=print,
-                )
-        print(write_and_describe(rows, options.videos, options.out))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_preparer(parser, make)
 
 
 if __name__ == "__main__":

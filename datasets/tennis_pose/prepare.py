@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.manifest import Row
-from pipeline.data.readers import write_and_describe
+from pipeline.data.prepared import run_preparer, write_into
 
 WIDTH = 26
 
@@ -43,18 +43,16 @@ def unpack(folder: Path, out: Path) -> list[Row]:
     return rows
 
 
+def make(options: argparse.Namespace) -> str:
+    rows = unpack(options.folder, options.out)
+    return write_into(options.out, rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder that holds tennis_pose.npz")
     parser.add_argument("--out", type=Path, required=True, help="folder for poses/*.npy and manifest.jsonl")
-    options = parser.parse_args()
-    try:
-        rows = unpack(options.folder, options.out)
-        print(write_and_describe(rows, options.out, options.out / "manifest.jsonl"))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_preparer(parser, make)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.manifest import Row
-from pipeline.data.readers import write_and_describe
+from pipeline.data.prepared import run_preparer, write_into
 
 RATE = 25  # frames a second, as recorded
 
@@ -54,18 +54,16 @@ def unpack(folder: Path, out: Path) -> list[Row]:
     return rows
 
 
+def make(options: argparse.Namespace) -> str:
+    rows = unpack(options.folder, options.out)
+    return write_into(options.out, rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder that holds clips.csv and strips/")
     parser.add_argument("--out", type=Path, required=True, help="folder for videos/*.mkv and manifest.jsonl")
-    options = parser.parse_args()
-    try:
-        rows = unpack(options.folder, options.out)
-        print(write_and_describe(rows, options.out, options.out / "manifest.jsonl"))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_preparer(parser, make)
 
 
 if __name__ == "__main__":

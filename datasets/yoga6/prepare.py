@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.manifest import Row, Span
+from pipeline.data.prepared import run_preparer, write_into
 from pipeline.data.readers import write_and_describe
 from pipeline.media.clock import Clock
 from pipeline.media.decode import decode
@@ -94,6 +95,24 @@ def _frames(path: Path) -> list[np.ndarray]:
     return [cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for clip in clips for frame in clip.frames]
 
 
+def make(options: argparse.Namespace) -> str:
+    if options.out is None and options.as_class_folders is None and options.joined is None:
+        raise ValueError(
+            "Nothing is to be made. --out writes a manifest, --as-class-folders makes folders, --joined long videos. "
+            "Give one."
+        )
+    rows = read(options.folder)
+    said = []
+    if options.out is not None:
+        said.append(write_and_describe(rows, options.folder, options.out))
+    if options.as_class_folders is not None:
+        said.append(lay_out(rows, options.folder, options.as_class_folders))
+    if options.joined is not None:
+        long = join(rows, options.folder, options.joined, options.orders)
+        said.append(write_into(options.joined, long, "joined.jsonl"))
+    return "\n".join(said)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="folder that holds clips.csv and small/")
@@ -108,25 +127,7 @@ def main() -> int:
         help="also join each person's clips to long videos OUT/joined/*.mp4 with OUT/joined.jsonl",
     )
     parser.add_argument("--orders", type=int, default=4, help="long videos a person, each in another order (default 4)")
-    options = parser.parse_args()
-    try:
-        if options.out is None and options.as_class_folders is None and options.joined is None:
-            raise ValueError(
-                "Nothing is to be made. --out writes a manifest, --as-class-folders makes folders, --joined long videos. "
-                "Give one."
-            )
-        rows = read(options.folder)
-        if options.out is not None:
-            print(write_and_describe(rows, options.folder, options.out))
-        if options.as_class_folders is not None:
-            print(lay_out(rows, options.folder, options.as_class_folders))
-        if options.joined is not None:
-            long = join(rows, options.folder, options.joined, options.orders)
-            print(write_and_describe(long, options.joined, options.joined / "joined.jsonl"))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_preparer(parser, make)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def check_leaks(
 ) -> list[Finding]:
     """What a person should know before believing a test score; an empty list if nothing.
 
-    Always: groups on two sides, classes that stand in train or test only, missing files, very unequal classes.
+    Always: groups on two sides, texts that are the same word for word on two sides, classes that stand in train or test
+    only, missing files, very unequal classes.
     `contents`: files that are the same byte for byte on two sides (SHA-256; reads files of equal size).
     `frame_of`: videos on two sides that look alike although their bytes differ. Every frame becomes a dHash of 64 bits;
     a pair is reported when no two of its frames differ in more than `max_distance` bits. This finds copies that were
@@ -46,13 +47,14 @@ def check_leaks(
     A file that `frame_of` refuses (ValueError, OSError) is a finding.
     """
     rows = manifest.rows
-    missing = [row.path for row in rows if not manifest.path_of(row).is_file()]
-    findings = _groups_on_both_sides(rows) + _classes_on_one_side(rows)
+    files = [row for row in rows if row.text is None]
+    missing = [row.path for row in files if not manifest.path_of(row).is_file()]
+    findings = _groups_on_both_sides(rows) + _classes_on_one_side(rows) + _same_texts(rows)
     if missing:
-        text = f"{len(missing):,} of {len(rows):,} files are missing under {str(manifest.root)!r}: {_some(missing)}."
+        text = f"{len(missing):,} of {len(files):,} files are missing under {str(manifest.root)!r}: {_some(missing)}."
         findings.append(Finding("missing_file", f"{text} Check the root, or remove their rows.", tuple(missing)))
     absent = set(missing)
-    present = [row for row in rows if row.split is not None and row.path not in absent]
+    present = [row for row in files if row.split is not None and row.path not in absent]
     if contents:
         findings += _identical(present, manifest)
     if frame_of is not None:
@@ -90,6 +92,22 @@ def _groups_on_both_sides(rows: Sequence[Row]) -> list[Finding]:
             held_out = sum(len(paths[group][other]) for group in both)
             text = f"{len(both):,} of {len(paths):,} groups stand in both {one} and {other} ({held_out:,} {other} rows)"
             findings.append(Finding("group", f"{text}: {_some(both)}. The {other} score is flattered.", concerned))
+    return findings
+
+
+def _same_texts(rows: Sequence[Row]) -> list[Finding]:
+    """Texts of test or validation that a model has read in training, whatever the blanks between their words."""
+    sides: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in SPLITS}
+    for row in rows:
+        if row.text is not None and row.split is not None:
+            sides[row.split][" ".join(row.text.split())].append(row.path)
+    findings = []
+    for one, other in SIDES:
+        paths = tuple(path for text, own in sides[other].items() if text in sides[one] for path in own)
+        if paths:
+            total = sum(map(len, sides[other].values()))
+            text = f"{len(paths):,} of {total:,} {other} texts stand word for word in {one}, too: {_some(paths)}"
+            findings.append(Finding("identical", f"{text}. Report the others on their own.", paths))
     return findings
 
 

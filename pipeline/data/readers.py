@@ -210,9 +210,11 @@ def write_and_describe(rows: Sequence[Row], root: str | Path, out: str | Path) -
     sizes = ", ".join(f"{counts[name]:,} {name}" for name in (*SPLITS, "no split") if counts[name])
     manifest = Manifest(tuple(rows), root)
     known = f"{len(manifest.labels):,} classes, {len(groups):,} groups"
+    if manifest.span_labels:
+        known += f", {sum(len(row.spans) for row in rows):,} spans of {len(manifest.span_labels):,} kinds"
     text = [f"Wrote {str(out)!r}: {len(rows):,} rows ({sizes}), {known}."]
     text += [f"Note: {finding.message}" for finding in check_leaks(manifest)]
-    if out.parent.resolve() != root.resolve():
+    if out.parent.resolve() != root.resolve() and any(row.text is None for row in rows):
         text.append(f"Its paths start from the videos, not from its own folder. Pass data.root={root} with it.")
     return "\n".join(text)
 

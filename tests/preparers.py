@@ -1,0 +1,38 @@
+"""Runs a dataset's prepare.py in this process, and writes and reads the files around it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+from pipeline.data.manifest import Row, read_manifest
+
+DATASETS = Path(__file__).parents[1] / "datasets"
+
+
+def run(name: str, *options: object) -> tuple[int, str, str]:
+    """Exit code, output and errors of the command."""
+    spec = importlib.util.spec_from_file_location(f"{name}_prepare", DATASETS / name / "prepare.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    out, error = io.StringIO(), io.StringIO()
+    with patch.dict(sys.modules, {spec.name: module}), redirect_stdout(out), redirect_stderr(error):
+        spec.loader.exec_module(module)
+        with patch.object(sys, "argv", ["prepare.py", *map(str, options)]):
+            code = module.main()
+    return code, out.getvalue(), error.getvalue()
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def by_path(path: Path) -> dict[str, Row]:
+    """Rows of a manifest that was read back."""
+    return {row.path: row for row in read_manifest(path).rows}
