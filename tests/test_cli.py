@@ -64,7 +64,7 @@ def test_help_of_every_verb_answers_without_the_heavy_libraries():
 def test_usage_errors_are_code_2():
     assert unreel().returncode == 2
     result = unreel("predict", "x", "--model", "m", "--out", "o", "--top", "0")
-    assert result.returncode == 2 and "'0' is no number of classes; give 1 or more" in result.stderr
+    assert result.returncode == 2 and "'0' is no whole number of 1 or more" in result.stderr
     assert "unreel 0." in unreel("--version").stdout
 
 

@@ -58,7 +58,7 @@ def rows(tiny) -> list[dict]:
 def test_one_process_and_the_card_give_the_same_hash(tiny, tmp_path):
     alone = puppet_prepare.prepare("tiny", tmp_path / "alone", workers=1)
     assert alone == json.loads((tiny / "puppets.json").read_text())["hash"] == puppet_prepare.hash_on_card("tiny")
-    for name in ("clips.jsonl", "long.jsonl"):
+    for name in ("clips.jsonl", "long.jsonl", "all.jsonl"):
         assert (tmp_path / "alone" / name).read_bytes() == (tiny / name).read_bytes()
 
 

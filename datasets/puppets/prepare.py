@@ -3,8 +3,8 @@
     python datasets/puppets/prepare.py --size small --out data/puppets        # make it
     python datasets/puppets/prepare.py --size small --check                   # draw only: is it the data the card speaks of?
 
-In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, and DIR/puppets.json once all is
-whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
+In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, both of them together as
+DIR/all.jsonl, and DIR/puppets.json once all is whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
 Knows nothing about training.
 """
 
@@ -32,7 +32,7 @@ from stage import draw
 
 from pipeline.media.write import write_video
 
-VERSION = 1  # of the drawing: it changes when a pixel, a sample or a caption may
+VERSION = 2  # it changes when a pixel, a sample, a caption or the list of files may
 MARK = "puppets.json"  # written last
 WORK = ".making"  # removed last
 
@@ -169,7 +169,9 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
         print(f"{out} is complete: puppets {size}, seed {seed}. Nothing to do.")
         return found["hash"]
     foreign = [
-        name for name in ("clips", "long", "clips.jsonl", "long.jsonl") if (out / name).exists() and not work.exists()
+        name
+        for name in ("clips", "long", "clips.jsonl", "long.jsonl", "all.jsonl")
+        if (out / name).exists() and not work.exists()
     ]
     if foreign:
         raise ValueError(
@@ -186,6 +188,7 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
         shutil.rmtree(out / kind, ignore_errors=True)
         (work / kind).rename(out / kind)
         (work / f"{kind}.jsonl").replace(out / f"{kind}.jsonl")
+    (out / "all.jsonl").write_text("".join(line + "\n" for kind in ("clips", "long") for line in lines[kind]))
     mark.write_text(json.dumps({**wanted, "hash": digest}) + "\n")
     work.rmdir()
     return digest
