@@ -106,3 +106,13 @@ class Stopwatch:
     def seconds(self) -> float:
         """So far."""
         return time.monotonic() - self.started
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """The report of a run, or of an evaluation."""
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines: rows of metrics, predictions."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

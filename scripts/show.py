@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 class Promise(NamedTuple):
-    """where: module:function under scripts/, called with (data, seeds), returns (figure, whether the bar holds)."""
+    """where: module:function under scripts/, called with (data, seeds), returns (figure, whether the bar holds); None where
+    the promise is to report.
+    """
 
     name: str
     promise: str
@@ -167,6 +169,54 @@ PROMISES = [
         "all equal, one step call a time step",
         "show_beam:beam",
     ),
+    Promise(
+        "captions",
+        "puppets, unseen actors, in words: attention beside mean-pool, people, chance and shuffled frames",
+        "actions and their order right in >= 90 %, attention above mean-pool",
+        "show_captions:caption",
+    ),
+    Promise(
+        "one-pass",
+        "label, spans and captions of a video from one decode and one run of the CNN",
+        "counted; one row and one .vtt agree",
+        "show_captions:one_pass",
+    ),
+    Promise(
+        "msvd",
+        "a language model of MSVD's captions beside n-grams",
+        "perplexity below the best n-gram's",
+        "show_words:msvd",
+    ),
+    Promise(
+        "transcribe",
+        "asl_hands sentences, uncut: word error rate with and without a language model",
+        "reported; aim 0.60",
+        "show_captions:transcribe",
+    ),
+    Promise(
+        "shakespeare",
+        "tinyshakespeare, characters, the last tenth in one carried stream",
+        "<= 1.47 nats, trained within 15 minutes",
+        "show_words:shakespeare",
+    ),
+    Promise(
+        "sentiment",
+        "rt_polarity, 10 folds, beside tf-idf with logistic regression",
+        "at least the latter; aim 0.79",
+        "show_words:sentiment",
+    ),
+    Promise(
+        "tags",
+        "parts of speech of UD English ParTUT and entities of WNUT17, with a CRF and without",
+        "ParTUT >= 0.94 a token",
+        "show_words:tags",
+    ),
+    Promise(
+        "translate",
+        "multi30k, German to English",
+        "BLEU >= 35 within 60 minutes of training",
+        "show_words:translate",
+    ),
 ]
 
 
@@ -191,8 +241,9 @@ def main() -> int:
     module, function = found[0].where.split(":")
     print(f"[{found[0].name}] {found[0].promise}; bar: {found[0].bar}", flush=True)
     figure, holds = getattr(importlib.import_module(module), function)(options.data.resolve(), options.seeds)
-    print(f"\n[{found[0].name}] {figure}: {'HOLDS' if holds else 'DOES NOT HOLD'}")
-    return 0 if holds else 1
+    ending = "REPORTED" if holds is None else "HOLDS" if holds else "DOES NOT HOLD"
+    print(f"\n[{found[0].name}] {figure}: {ending}")
+    return 1 if holds is False else 0
 
 
 if __name__ == "__main__":
