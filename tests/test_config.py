@@ -114,7 +114,10 @@ ONE_MISTAKE = [
         "core.cell=lstn",
         "core.cell = 'lstn' is not known. Did you mean 'lstm'? One of: rnn_tanh, rnn_relu, lstm, gru, mingru, minlstm, mean.",
     ),
-    ("encoder.kind=frame", "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series, tokens."),
+    (
+        "encoder.kind=frame",
+        "encoder.kind = 'frame' is not known. Did you mean 'frames'? One of: frames, series, tokens.",
+    ),
     (
         "heads.action.kind=clasify",
         "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: anticipate, caption, classify, forecast, language, segment, transcribe.",
