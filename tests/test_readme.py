@@ -23,7 +23,7 @@ def test_a_command_of_the_readme_parses(command: str) -> None:
 
 def test_there_are_commands_and_every_verb_is_shown() -> None:
     shown = {command.split()[0] for command in COMMANDS}
-    assert {"train", "predict", "evaluate", "extract", "check"} <= shown
+    assert {"train", "predict", "evaluate", "extract", "check", "watch", "generate"} <= shown
 
 
 def test_named_configs_files_and_folders_exist() -> None:
@@ -60,5 +60,14 @@ def test_make_show_lists_every_promise() -> None:
         "pose",
         "unknown",
         "writers",
+        "captions",
+        "one-pass",
+        "msvd",
+        "transcribe",
+        "shakespeare",
+        "sentiment",
+        "tags",
+        "translate",
+        "beam",
     ):
         assert re.search(rf"^{name}\b", listed, flags=re.M), name
