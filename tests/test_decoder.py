@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.data.text import cut
+from pipeline.data.words import Words
 from pipeline.models.beam import beam_search
 from pipeline.models.decoder import Decoder
 from pipeline.padded import Padded, stack
+from pipeline.recipe import TokensSection
 
 V, D = 7, 5
 kinds = pytest.mark.parametrize("attention", ["soft", "mean", "none"])
@@ -113,3 +116,38 @@ def test_the_readout_is_the_embedding():
     decoder = make()
     names = dict(decoder.named_parameters())
     assert sum(p.shape == (V, 4) for p in names.values()) == 1
+
+
+@kinds
+def test_everything_is_made_on_the_models_device(attention):
+    """On the meta device a tensor that was made elsewhere stops the operation."""
+    decoder = make(attention, dropout=0.5).to("meta").train()
+    steps = Padded(torch.empty(3, 4, D, device="meta"), torch.tensor([4, 0, 2]))
+    words = Padded(torch.empty(3, 5, dtype=torch.int64, device="meta"), torch.tensor([5, 1, 3]))
+    glimpse = decoder.glimpse(steps)
+    logits, weights = decoder(glimpse, words)
+    scores, state = decoder.step(glimpse)(
+        words.data[:, 0].repeat_interleave(2), tuple(s.repeat_interleave(2, 0) for s in decoder.begin(glimpse))
+    )
+    assert {t.device.type for t in (logits, weights, scores, *state)} == {"meta"}
+
+
+@pytest.mark.parametrize("characters", [0, 4])
+def test_the_encoder_of_tokens_keeps_padding_inert_and_drops_whole_words(characters):
+    words = Words.learn(["the cat sat on the mat the end"], spelled=characters > 0)
+    section = TokensSection(embedding=6, characters=characters, dropout=0, token_dropout=0.5)
+    torch.manual_seed(0)
+    encoder = section.build(words)
+    rows = stack([torch.from_numpy(cut(t, words, True)) for t in ("the cat sat on the mat", "the end", "cat")])
+    mask = rows.mask.reshape(*rows.mask.shape, *[1] * (rows.data.ndim - 2))
+    other = Padded(torch.where(mask, rows.data, 5), rows.lengths)
+    encoder.eval()
+    one, two = (encoder({"tokens": x}) for x in (rows, other))
+    assert torch.equal(one.zeroed().data, two.zeroed().data)
+    for row, text in zip(one.unpad(), rows.unpad(), strict=True):
+        torch.testing.assert_close(encoder({"tokens": stack([text])}).data[0], row, atol=1e-6, rtol=0)
+    encoder.train()
+    vectors = encoder({"tokens": rows}).data[0, :, :6]  # <s> the cat sat on the mat </s>
+    assert torch.equal(vectors[1], vectors[5])  # a word is dropped everywhere or nowhere
+    shares = [float((encoder({"tokens": rows}).data[0, :8, :6] == 0).all(1).float().mean()) for _ in range(40)]
+    assert 0.3 < sum(shares) / 40 < 0.7
