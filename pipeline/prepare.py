@@ -260,12 +260,43 @@ def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
         "training": {"epochs": epochs},
         "run": f"runs/{name}",
     }
+    asked, why_asked = _question(rows)
+    base["heads"] = asked
+    chosen.append(f"  heads={next(iter(asked))}: {why_asked}")
+    if any(head["kind"] == "caption" for head in asked.values()):
+        base["data"]["window"] = None
+    if all(r.text is not None for r in rows):
+        base["encoder"] = {"kind": "tokens", "ends": asked.get("next") is not None}
+        base["data"]["window"] = None
+        return base, [*chosen, "  encoder.kind=tokens: the rows are texts"]
     seconds = _median_seconds(path if path.is_dir() else path.parent, rows)
     if seconds is not None:
         rate = min(8.0, max(1.0, float(round(16 / seconds))))
         base["clock"] = {"rate": rate}
         chosen.append(f"  clock.rate={rate:g}: about 16 looks at a video of {seconds:.1f} s, the median")
     return base, chosen
+
+
+def _question(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], str]:
+    """The head that most rows can teach, and why."""
+    counts = {
+        "label": sum(r.label is not None for r in rows),
+        "span": sum(bool(r.spans) for r in rows),
+        "caption": sum(bool(r.captions) for r in rows),
+    }
+    wanted = max(counts, key=lambda name: counts[name])
+    name, kind = {"label": ("action", "classify"), "span": ("timeline", "segment"), "caption": ("caption", "caption")}[
+        wanted
+    ]
+    if not counts[wanted] and all(r.text is not None for r in rows):
+        return {"next": {"kind": "language"}}, "there are texts and nothing about them, so the next word is learnt"
+    head: dict[str, Any] = {"kind": kind}
+    if wanted == "span" and all(r.text is not None for r in rows):
+        is_each = all(s.end - s.start == 1 for r in rows for s in r.spans) and all(
+            len(r.spans) == len((r.text or "").split()) for r in rows
+        )
+        head |= {"scheme": "each", "background": None} if is_each else {"scheme": "iob2", "background": "O"}
+    return {name: head}, f"{counts[wanted]} of {len(rows)} rows have a {wanted}"
 
 
 def _median_seconds(root: Path, rows: Sequence[Row]) -> float | None:
