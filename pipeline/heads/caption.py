@@ -133,12 +133,11 @@ class Caption(nn.Module):
         if self.self_critical and self.training:
             return {self.name: self._self_critical(glimpse, target)}
         written = self._one_of(target)
-        logits = self._teach(glimpse, written)
+        logits, mask = self._teach(glimpse, written), written.mask
         every = F.cross_entropy(
-            logits.flatten(0, 1).float(), written.data.flatten(), reduction="none", label_smoothing=self.label_smoothing
+            logits.float(), written.data[mask], reduction="sum", label_smoothing=self.label_smoothing
         )
-        mask = written.mask.flatten()
-        return {self.name: torch.where(mask, every, 0.0).sum() / mask.sum().clamp(min=1)}
+        return {self.name: every / mask.sum().clamp(min=1)}
 
     def _one_of(self, target: Padded) -> Padded:
         """(B, R, L) -> one sentence of each row (B, L), as long as the longest of them."""
@@ -149,7 +148,7 @@ class Caption(nn.Module):
         return Padded(rows[:, : max(1, int(lengths.max()))], lengths)
 
     def _teach(self, glimpse: Glimpse, written: Padded) -> Tensor:
-        """Logits (B, L, V) of each word from those before it."""
+        """Logits (N, V) of each of the N words of all rows, from those before it."""
         before = _shifted(written)
         if self.training and self.sampling:
             with torch.no_grad():
@@ -158,7 +157,7 @@ class Caption(nn.Module):
                 is_own = torch.rand(said.shape, device=said.device) < self.sampling
                 mixed = torch.where(is_own, said, written.data)
             before = _shifted(Padded(mixed, written.lengths))
-        return self.decoder(glimpse, before)[0]
+        return self.decoder(glimpse, before, only=written.mask)[0]
 
     def _self_critical(self, glimpse: Glimpse, target: Padded) -> Tensor:
         """- (reward of a drawn sentence - reward of the greedy one) x its log-probability: its gradient is, on average, that of

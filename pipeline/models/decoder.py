@@ -93,38 +93,32 @@ class Decoder(nn.Module):
         """The state before the first word: of the lower, then of the upper core, each (B, 1, hidden)."""
         return tuple(torch.tanh(self.start(glimpse.summary)).unflatten(1, (-1, 1, self.hidden)).unbind(1))
 
-    def forward(self, glimpse: Glimpse, words: Padded, state: State | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, glimpse: Glimpse, words: Padded, only: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """words: (B, L) ids that were said, the start first. Returns logits of the next words (B, L, V) and the weights of the
-        glances (B, L, S).
+        glances (B, L, S). only: (B, L) bool, the places whose logits are wanted, N of them: then they are (N, V), for over a
+        large vocabulary they are most of the work.
         """
-        state = self.begin(glimpse) if state is None else state
-        logits, weights, _ = self._read(glimpse, words.map(lambda w: self.embedding(w)), state)
-        return logits, weights
+        vectors = words.map(lambda w: self.embedding(w)).zeroed()
+        state = self.begin(glimpse)
+        low, _ = self.lower(vectors, state[: self.states])
+        context, weights = self._glance(glimpse, low.data)
+        high, _ = self.upper(low.map(lambda h: torch.cat([h, context], dim=2)), state[self.states :])
+        told = torch.cat([high.data, context, vectors.data], dim=2)
+        return self._say(told if only is None else told[only]), weights
 
     def step(self, glimpse: Glimpse) -> Step:
         """The function that a search calls: it reads one word a row, never the prefix."""
 
         def read(tokens: Tensor, state: State) -> tuple[Tensor, State]:
             rows, batch = len(tokens), len(glimpse.mask)
-            logits, _, state = self._one(glimpse, self.embedding(tokens), state, rows // batch)
-            return F.log_softmax(logits.float(), dim=1), state
+            vectors = self.embedding(tokens)
+            low, state_low = self.lower.step(vectors, state[: self.states])
+            context = self._glance(glimpse, low.unflatten(0, (-1, rows // batch)))[0].flatten(0, 1)
+            high, state_high = self.upper.step(torch.cat([low, context], dim=1), state[self.states :])
+            logits = self._say(torch.cat([high, context, vectors], dim=1))
+            return F.log_softmax(logits.float(), dim=1), (*state_low, *state_high)
 
         return read
-
-    def _read(self, glimpse: Glimpse, vectors: Padded, state: State) -> tuple[Tensor, Tensor, State]:
-        vectors = vectors.zeroed()
-        low, state_low = self.lower(vectors, state[: self.states])
-        context, weights = self._glance(glimpse, low.data)
-        high, state_high = self.upper(low.map(lambda h: torch.cat([h, context], dim=2)), state[self.states :])
-        return self._say(high.data, context, vectors.data), weights, (*state_low, *state_high)
-
-    def _one(self, glimpse: Glimpse, vectors: Tensor, state: State, each: int) -> tuple[Tensor, Tensor, State]:
-        """One word a row. vectors: (B * each, E)."""
-        low, state_low = self.lower.step(vectors, state[: self.states])
-        context, weights = self._glance(glimpse, low.unflatten(0, (-1, each)))
-        context = context.flatten(0, 1)
-        high, state_high = self.upper.step(torch.cat([low, context], dim=1), state[self.states :])
-        return self._say(high, context, vectors), weights, (*state_low, *state_high)
 
     def _glance(self, glimpse: Glimpse, asked: Tensor) -> tuple[Tensor, Tensor]:
         """asked: (B, Q, hidden) -> what was looked at (B, Q, H or nothing) and how much of each step (B, Q, S)."""
@@ -140,6 +134,6 @@ class Decoder(nn.Module):
             return asked[..., :0], weights
         return weights @ glimpse.values, weights
 
-    def _say(self, high: Tensor, context: Tensor, vectors: Tensor) -> Tensor:
-        told = torch.tanh(self.readout(torch.cat([high, context, vectors], dim=-1)))
-        return F.linear(self.dropout(told), self.embedding.weight, self.bias)
+    def _say(self, told: Tensor) -> Tensor:
+        """What the upper core, the glance and the last word come to (..., hidden + H + E) -> logits (..., V)."""
+        return F.linear(self.dropout(torch.tanh(self.readout(told))), self.embedding.weight, self.bias)
