@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
         help="jsonl, csv, parquet (default: these three) for every answer; srt, vtt, elan (a file a video) and activitynet for spans",
     )
     predict.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to list (default 5)")
+    predict.add_argument(
+        "--attention", action="store_true", help="pictures of what each word of a caption looked at, in DIR/attention"
+    )
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
 
     _add_watch(verbs)

@@ -106,6 +106,7 @@ def _predict(options: argparse.Namespace) -> int:
         device=options.device,
         say=_say,
         on_row=_RowPrinter(),
+        attention=options.attention,
     )
     return 1 if counts["failed"] else 0
 

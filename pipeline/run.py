@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.attention import AttentionPictures
 from pipeline.checkpoint import Checkpoint, load_model, save_model
 from pipeline.config import Config, dump_config, load_config
 from pipeline.data.dataset import RowDataset
@@ -135,8 +136,10 @@ def predict(
     device: str,
     say: Say,
     on_row: OnRow,
+    attention: bool = False,
 ) -> Counter[str]:
-    """Answer for every input, in order; one file or folder a format in `out`. Returns how many were ok, partial and failed.
+    """Answer for every input, in order; one file or folder a format in `out`, and by `attention` pictures of what the words of
+    captions looked at. Returns how many were ok, partial and failed.
 
     Raises ValueError for a format that cannot hold what this model answers, before any video is watched.
     """
@@ -152,7 +155,8 @@ def predict(
     with runtime(device, answering_threads(checkpoint)) as place:
         predictor = Predictor(checkpoint, place.device)
         writers = [open_writer(kind, out, columns) for kind in formats]
-        for done, row in enumerate(predict_all(found, predictor, top=top), start=1):
+        drawn = {"on_answer": AttentionPictures(out / "attention", checkpoint)} if attention else {}
+        for done, row in enumerate(predict_all(found, predictor, top=top, **drawn), start=1):
             for writer in writers:
                 writer.write(row)
             counts[row["status"].partition(":")[0]] += 1

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from unittest.mock import patch
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from commands import call
@@ -19,6 +21,7 @@ from pipeline.data.words import Words
 from pipeline.inference import predictor
 from pipeline.media.folder import find_texts
 from pipeline.recipe import Recipe
+from pipeline.writers.attention import CELL, MARGIN, ROW, attention_picture, columns
 
 SMALL = ("tracking.wandb=off", "core.hidden=16", "encoder.embedding=12", "evaluation.orders=false", "data.window=null")
 
@@ -201,3 +204,27 @@ def test_all_of_it_lies_in_one_row_and_one_vtt(all_heads, tmp_path):
     assert row["action"]["label"] in ("run", "sit") and row["caption"]["sentence"] is not None
     (subtitles,) = (tmp_path / "o/vtt").rglob("*.vtt")
     assert subtitles.read_text().count("-->") == 2 * len(spans)
+
+
+def test_what_the_words_looked_at_is_drawn(all_heads, tmp_path, manifest, capsys):
+    make_video(tmp_path / "film.mp4", 90)
+    assert call("predict", tmp_path / "film.mp4", "--model", all_heads, "--out", tmp_path / "o", "--attention") == 0
+    picture = cv2.imread(str(tmp_path / "o/attention/film.caption.png"))
+    (row,) = [json.loads(line) for line in (tmp_path / "o/predictions.jsonl").read_text().splitlines()]
+    assert picture is not None
+    tall, wide = (picture.shape[0] - CELL) / ROW, (picture.shape[1] - MARGIN) / CELL
+    assert wide == min(32, row["looks"]) and 1 <= tall <= 6  # words, the end among them
+    run = train(manifest, tmp_path, "heads.mood.kind=classify", "training.epochs=1")
+    capsys.readouterr()
+    assert call("predict", "x.txt", "--model", run, "--out", tmp_path / "p", "--attention") == 3
+    assert "There is no attention to draw: this model reads tokens" in capsys.readouterr().err
+
+
+def test_the_brightest_cell_is_where_a_token_looked_most():
+    weights = np.zeros((2, 70))
+    weights[0, 40], weights[1, :10] = 1.0, 0.1
+    picture = attention_picture(np.zeros((32, 8, 8, 3), np.uint8), ["_over", "</s>"], weights.tolist())
+    cells = [[int(picture[CELL + ROW * r + 9, MARGIN + CELL * c + 40, 0]) for c in range(32)] for r in range(2)]
+    place = next(i for i, part in enumerate(columns(70)) if 40 in part)
+    assert cells[0][place] == 255 and sum(cells[0]) == 255
+    assert max(cells[1][:4]) == 255 and sum(cells[1][5:]) == 0

@@ -7,6 +7,7 @@ another head where asked. With tokens for frames it translates. Knows nothing of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -206,10 +207,10 @@ class Caption(nn.Module):
         return (*(memory or ()), seen.steps)
 
     @torch.no_grad()
-    def answer(self, memory: Memory) -> list[Prediction]:
+    def answer(self, memory: Memory) -> Sequence[Prediction]:
         """A sentence for every row."""
         steps = joined(memory)
-        return [Description(text, sure, weights) for text, sure, weights in self._write(steps)]
+        return self._write(steps)
 
     @torch.no_grad()
     def describe(self, memory: Memory, spans: Spans) -> Prediction:
@@ -219,23 +220,28 @@ class Caption(nn.Module):
         whole = joined(memory)
         assert len(whole.lengths) == 1
         steps = whole.unpad()[0]
-        text, sure, weights = self._write(whole)[0]
+        about = self._write(whole)[0]
         if not spans:
-            return Description(text, sure, weights, ())
+            return replace(about, spans=())
         pieces = [steps[int(a * self.rate) : max(int(a * self.rate) + 1, round(b * self.rate))] for a, b, _, _ in spans]
-        written = self._write(stack(pieces))
-        dense = tuple((a, b, said, float(np.exp(p))) for (a, b, _, _), (said, p, _) in zip(spans, written, strict=True))
-        return Description(text, sure, weights, dense)
+        dense = zip(spans, self._write(stack(pieces)), strict=True)
+        told = tuple((a, b, one.sentence, float(np.exp(one.log_probability))) for (a, b, _, _), one in dense)
+        return replace(about, spans=told)
 
-    def _write(self, steps: Padded) -> list[tuple[str, float, tuple[tuple[float, ...], ...]]]:
-        """The best sentence of each row, its log-probability and the weights of its glances, one row a token."""
+    def _write(self, steps: Padded) -> list[Description]:
+        """The best sentence of each row."""
         glimpse = self.decoder.glimpse(steps)
         found = self._search(glimpse, self.width)
         said = Padded(found.tokens[:, 0], found.lengths[:, 0].cpu())
         _, weights = self.decoder(glimpse, _shifted(said))
         rows = zip(said.unpad(), found.log_probability[:, 0].tolist(), weights, steps.lengths.tolist(), strict=True)
         return [
-            (self.words.decode(ids.tolist()), sure, tuple(map(tuple, looks[: len(ids), :length].float().tolist())))
+            Description(
+                self.words.decode(ids.tolist()),
+                sure,
+                tuple(self.words.names[i] for i in ids.tolist()),
+                tuple(map(tuple, looks[: len(ids), :length].float().tolist())),
+            )
             for ids, sure, looks, length in rows
         ]
 

@@ -6,7 +6,7 @@ of them. Knows nothing of formats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipeline.inference.predictor import Answer, Predictor
@@ -15,8 +15,14 @@ from pipeline.media.folder import Found
 Row = dict[str, Any]
 
 
-def predict_all(found: Sequence[Found], predictor: Predictor, *, top: int) -> Iterator[Row]:
-    """One row an input, as soon as it is answered."""
+def predict_all(
+    found: Sequence[Found],
+    predictor: Predictor,
+    *,
+    top: int,
+    on_answer: Callable[[Found, Answer], None] = lambda one, answer: None,
+) -> Iterator[Row]:
+    """One row an input, as soon as it is answered; `on_answer` is told before it becomes a row."""
     for one in found:
         if one.problem:
             code, _, sentence = one.problem.partition(": ")
@@ -26,6 +32,7 @@ def predict_all(found: Sequence[Found], predictor: Predictor, *, top: int) -> It
                 answer = predictor.watch(one.path) if one.text is None else predictor.read(one.text)
             except Exception as error:  # one bad file must not stop the folder; it is named in its row
                 answer = Answer("failed:error", error=f"{type(error).__name__}: {error}")
+        on_answer(one, answer)
         yield as_row(one.name, answer, top)
 
 

@@ -48,7 +48,7 @@ class Head(Protocol):
         """The memory after these steps."""
         ...
 
-    def answer(self, memory: Memory) -> list[Prediction]:
+    def answer(self, memory: Memory) -> Sequence[Prediction]:
         """One prediction a row."""
         ...
 

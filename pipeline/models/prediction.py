@@ -114,12 +114,13 @@ class Anticipation:
 
 @dataclass(frozen=True)
 class Description:
-    """A sentence, the natural logarithm of its probability, and how much of each step each of its tokens looked at; spans:
-    sentences about parts of the video with their probabilities, None where nobody asked for them.
+    """A sentence, the natural logarithm of its probability, its tokens, and how much of each step each of them looked at, the
+    end last; spans: sentences about parts of the video with their probabilities, None where nobody asked for them.
     """
 
     sentence: str
     log_probability: float
+    tokens: tuple[str, ...] = ()
     weights: tuple[tuple[float, ...], ...] = ()
     spans: Spans | None = None
 
