@@ -185,8 +185,10 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
     rows = _without_unknown(config, rows, say)
     split = Manifest(tuple(r for r in rows if r.split is not None), manifest.root)
     counts = Counter(r.split for r in split.rows)
+    naming = [head for head in config.heads.values() if head.kind != "caption"]
+    classes = {c for r in split.rows for head in naming for c in head.classes(r)}
     say(
-        f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len({c for r in split.rows for h in config.heads.values() for c in h.classes(r)})} classes; "
+        f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(classes)} classes; "
         f"split: {describe_split(config)}"
     )
     for finding in check_leaks(split):
