@@ -94,9 +94,20 @@ def tags(data: Path, seeds: int) -> Answer:
              f"evaluation.baselines={'true' if crf == 'true' and s == 0 else 'false'}"]
             for crf in ("true", "false") for s in range(seeds)
         ]  # fmt: skip
+        vectors = data / "weights/glove100d_20k/glove100d_20k.npz"
+        jobs.append(
+            [
+                path,
+                f"encoder.vectors={vectors}",
+                "encoder.lower=true",
+                f"run={work}/{name}_vectors",
+                "evaluation.baselines=false",
+            ]
+        )
         reports = proof.train_all(config, jobs)
         found[name] = [pick(r) for r in reports[:seeds]]
-        found[f"{name} without"] = [pick(r) for r in reports[seeds:]]
+        found[f"{name} without"] = [pick(r) for r in reports[seeds : 2 * seeds]]
+        found[f"{name} vectors"] = [pick(reports[-1])]
         found[f"{name} mean"] = [pick(reports[0], model) for model in ("mean-pool linear", "mean-pool MLP")]
     right, bare = ([r["frame_accuracy"] for r in found[n]] for n in ("tags", "tags without"))
     majority = _majority_tags(rows_of("ud_pos/tags.yaml", f"data.path={work}/ud/manifest.jsonl"))
@@ -105,6 +116,7 @@ def tags(data: Path, seeds: int) -> Answer:
         [
             ("BiLSTM over words and characters, CRF", right),
             ("the same without a CRF", bare),
+            ("CRF, beginning from GloVe's vectors", [r["frame_accuracy"] for r in found["tags vectors"]]),
             *((r["model"], [r["frame_accuracy"]]) for r in found["tags mean"]),
             ("each word's most frequent tag", [majority]),
         ],
@@ -116,6 +128,7 @@ def tags(data: Path, seeds: int) -> Answer:
         [
             ("BiLSTM over words and characters, CRF", named),
             ("the same without a CRF", alone),
+            ("CRF, beginning from GloVe's vectors", [r["span_f1"] for r in found["entities vectors"]]),
             *((r["model"], [r["span_f1"]]) for r in found["entities mean"]),
         ],
         f"official split, type and both borders right; the CRF's gain {np.mean(named) - np.mean(alone):+.4f}; "
