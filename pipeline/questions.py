@@ -226,6 +226,9 @@ class CaptionSection(Section):
         Attention,
         Field(description="soft looks back at the steps, mean at all alike, none keeps the first state alone"),
     ] = "soft"
+    feed: Annotated[
+        bool, Field(description="the last glance is read beside the next word: follows the order of events, but slower")
+    ] = False
     cell: Annotated[WriterCell, Field(description="of the core that writes")] = "gru"
     hidden: Positive = 256
     embedding: Annotated[

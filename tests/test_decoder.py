@@ -13,13 +13,15 @@ from pipeline.padded import Padded, stack
 from pipeline.recipe import TokensSection
 
 V, D = 7, 5
-kinds = pytest.mark.parametrize("attention", ["soft", "mean", "none"])
+kinds = pytest.mark.parametrize("attention", ["soft", "soft, fed", "mean", "none"])
 cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
 
 
 def make(attention="soft", cell="gru", **settings) -> Decoder:
     torch.manual_seed(0)
-    decoder = Decoder(vocabulary=V, size=4, input_size=D, cell=cell, hidden=6, attention=attention, **settings)
+    kind, _, fed = attention.partition(", ")
+    given = {"attention": kind, "feed": bool(fed), **settings}
+    decoder = Decoder(vocabulary=V, size=4, input_size=D, cell=cell, hidden=6, **given)
     with torch.no_grad():
         decoder.bias.normal_()
         decoder.embedding.weight.mul_(5)

@@ -52,7 +52,7 @@ class Evidence(NamedTuple):
 class Caption(nn.Module):
     """A decoder over the steps, and the ways to train it.
 
-    words: the vocabulary of the sentences. attention, cell, hidden, size, dropout: see `Decoder`. max_length: tokens of a
+    words: the vocabulary of the sentences. attention, feed, cell, hidden, size, dropout: see `Decoder`. max_length: tokens of a
     sentence at most, the end included; longer ones are cut in training. label_smoothing: of the cross-entropy (Szegedy et al.
     2016). sampling: the share of words that are replaced by the model's own before they are read again in training (Bengio et
     al. 2015; in two passes without a loop, Mihaylova & Martins 2019). self_critical: sentences are drawn and rewarded by their
@@ -83,6 +83,7 @@ class Caption(nn.Module):
         length_power: float = 0.7,
         no_repeated: int | None = None,
         describes: str | None = None,
+        feed: bool = False,
         watch: Watch = "cider_d",
     ) -> None:
         super().__init__()
@@ -105,6 +106,7 @@ class Caption(nn.Module):
             hidden=hidden,
             attention=attention,
             dropout=dropout,
+            feed=feed,
         )
 
     def read(self, rows: Sequence[Row]) -> None:

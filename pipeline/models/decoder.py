@@ -44,6 +44,9 @@ class Decoder(nn.Module):
     the words and the words on the glance, as in Bahdanau et al. 2015, and yet all steps of a given sentence are computed at
     once, on fused kernels (attention from the bottom core, as in Wu et al. 2016, arXiv 1609.08144).
 
+    With `feed` the last glance goes into the lower core beside the next word (input feeding, Luong et al. 2015), so that it knows
+    where it has looked and can follow the order of events. A given sentence is then read step by step, some 2 to 4 times slower.
+
     Args:
         vocabulary: words. size: width of their embeddings. input_size: H of what was watched.
         cell, hidden: of both cores. attention: `soft` weighs the steps by an additive score (Bahdanau et al. 2015; over frames
@@ -61,14 +64,18 @@ class Decoder(nn.Module):
         hidden: int = 256,
         attention: Attention = "soft",
         dropout: float = 0.0,
+        feed: bool = False,
     ) -> None:
         super().__init__()
         self.attention: Attention = attention
         self.hidden, self.context = hidden, 0 if attention == "none" else input_size
         self.embedding = nn.Embedding(vocabulary, size)
         nn.init.normal_(self.embedding.weight, std=size**-0.5)  # as the readout's weights they must not be larger
-        self.lower = Core(cell=cell, input_size=size, hidden=hidden, input_dropout=dropout)
-        self.upper = Core(cell=cell, input_size=hidden + self.context, hidden=hidden, input_dropout=dropout)
+        self.feed = feed and self.context > 0
+        fed = size + (self.context if self.feed else 0)
+        self.lower = Core(cell=cell, input_size=fed, hidden=hidden)
+        self.upper = Core(cell=cell, input_size=hidden + self.context, hidden=hidden)
+        self.upper_size = hidden + self.context
         self.states = len(self.lower.initial_state(1))
         self.start = nn.Linear(2 * input_size, 2 * self.states * hidden)
         if attention == "soft":
@@ -90,8 +97,11 @@ class Decoder(nn.Module):
         return Glimpse(values, keys, mask, summary)
 
     def begin(self, glimpse: Glimpse) -> State:
-        """The state before the first word: of the lower, then of the upper core, each (B, 1, hidden)."""
-        return tuple(torch.tanh(self.start(glimpse.summary)).unflatten(1, (-1, 1, self.hidden)).unbind(1))
+        """The state before the first word: of the lower, then of the upper core, each (B, 1, hidden); with `feed` the last
+        glance behind them, (B, 1, H).
+        """
+        cores = torch.tanh(self.start(glimpse.summary)).unflatten(1, (-1, 1, self.hidden)).unbind(1)
+        return (*cores, glimpse.values.new_zeros((len(glimpse.mask), 1, self.context))) if self.feed else tuple(cores)
 
     def forward(self, glimpse: Glimpse, words: Padded, only: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """words: (B, L) ids that were said, the start first. Returns logits of the next words (B, L, V) and the weights of the
@@ -99,24 +109,53 @@ class Decoder(nn.Module):
         large vocabulary they are most of the work.
         """
         vectors = words.map(lambda w: self.embedding(w)).zeroed()
+        drops = self._masks(vectors.data), self._masks(vectors.data.new_empty((len(glimpse.mask), 1, self.upper_size)))
         state = self.begin(glimpse)
-        low, _ = self.lower(vectors, state[: self.states])
-        context, weights = self._glance(glimpse, low.data)
-        high, _ = self.upper(low.map(lambda h: torch.cat([h, context], dim=2)), state[self.states :])
-        told = torch.cat([high.data, context, vectors.data], dim=2)
+        if self.feed:
+            told, weights = self._in_steps(glimpse, vectors.data * drops[0], drops[1], state)
+        else:
+            low, _ = self.lower(vectors.map(lambda v: v * drops[0]), state[: self.states])
+            context, weights = self._glance(glimpse, low.data)
+            high, _ = self.upper(low.map(lambda h: torch.cat([h, context], dim=2) * drops[1]), state[self.states :])
+            told = torch.cat([high.data, context, vectors.data], dim=2)
         return self._say(told if only is None else told[only]), weights
+
+    def _in_steps(self, glimpse: Glimpse, vectors: Tensor, drop: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """What `_say` reads of every word (B, L, ...) and the weights of the glances, a word at a time."""
+        told: list[Tensor] = []
+        weights: list[Tensor] = []
+        for vector in vectors.unbind(1):
+            one, weight, state = self._one(glimpse, vector, state, drop)
+            told.append(one)
+            weights.append(weight)
+        return torch.stack(told, dim=1), torch.cat(weights, dim=1)
+
+    def _one(
+        self, glimpse: Glimpse, vectors: Tensor, state: State, drop: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """One word of each of N rows: what `_say` reads (N, ...), the weights (B, N / B, S), the state behind it."""
+        cores, seen = (state[:-1], state[-1][:, 0]) if self.feed else (state, vectors[:, :0])
+        low, state_low = self.lower.step(torch.cat([vectors, seen], dim=1), cores[: self.states])
+        context, weights = self._glance(glimpse, low.unflatten(0, (len(glimpse.mask), -1)))
+        context = context.flatten(0, 1)
+        both = torch.cat([low, context], dim=1)
+        high, state_high = self.upper.step(both if drop is None else both * drop[:, 0], cores[self.states :])
+        after = (*state_low, *state_high, *([context[:, None]] if self.feed else []))
+        return torch.cat([high, context, vectors], dim=1), weights, after
+
+    def _masks(self, like: Tensor) -> Tensor:
+        """What an input is multiplied with in training: one mask a sentence (Gal & Ghahramani 2016), (B, 1, D)."""
+        ones = like.new_ones((like.shape[0], 1, like.shape[2]))
+        if not self.training or not self.dropout.p:
+            return ones
+        return ones.bernoulli_(1.0 - self.dropout.p) / (1.0 - self.dropout.p)
 
     def step(self, glimpse: Glimpse) -> Step:
         """The function that a search calls: it reads one word a row, never the prefix."""
 
         def read(tokens: Tensor, state: State) -> tuple[Tensor, State]:
-            rows, batch = len(tokens), len(glimpse.mask)
-            vectors = self.embedding(tokens)
-            low, state_low = self.lower.step(vectors, state[: self.states])
-            context = self._glance(glimpse, low.unflatten(0, (-1, rows // batch)))[0].flatten(0, 1)
-            high, state_high = self.upper.step(torch.cat([low, context], dim=1), state[self.states :])
-            logits = self._say(torch.cat([high, context, vectors], dim=1))
-            return F.log_softmax(logits.float(), dim=1), (*state_low, *state_high)
+            told, _, state = self._one(glimpse, self.embedding(tokens), state)
+            return F.log_softmax(self._say(told).float(), dim=1), state
 
         return read
 
