@@ -42,7 +42,9 @@ class Padded:
         lengths = self.lengths.tolist()
         if all(length >= self.data.shape[1] for length in lengths):
             return self
-        if self.data.device.type == "cpu" and not self.data.requires_grad:  # a mask over wide steps costs 4 times the copy
+        if (
+            self.data.device.type == "cpu" and not self.data.requires_grad
+        ):  # a mask over wide steps costs 4 times the copy
             data = self.data.clone()
             for row, length in zip(data, lengths, strict=True):
                 row[length:] = 0
