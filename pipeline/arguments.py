@@ -141,6 +141,12 @@ def _add_watch(verbs: Any) -> None:
         "--overlay", type=Path, metavar="FILE.mp4", help="write what the CNN sees, with the answers drawn on it"
     )
     watch.add_argument("--window", action="store_true", help="show the same on the screen (needs OpenCV with windows)")
+    _add_reading(watch)
+    watch.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+
+
+def _add_reading(watch: argparse.ArgumentParser) -> None:
+    """How the source is read."""
     watch.add_argument("--size", metavar="WxH", help="the pipe brings raw rgb24 frames of this size")
     watch.add_argument("--fps", type=float, metavar="F", help="and so many of them a second")
     watch.add_argument(
@@ -164,7 +170,6 @@ def _add_watch(verbs: Any) -> None:
         metavar="S",
         help="seconds without a camera or address until it is given up (default 300)",
     )
-    watch.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
 
 
 def _add_generate(verbs: Any) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.data.words import Cut, Level, Words
+from pipeline.data.words import SETTINGS, Cut, Level, Words
 from pipeline.heads.anticipate import Anticipate
 from pipeline.heads.caption import Caption, Watch
 from pipeline.heads.classify import Classify, Pool
@@ -265,21 +265,13 @@ class CaptionSection(Section):
 
     def learn(self, rows: Sequence[Row]) -> Words:
         """The words of the captions."""
-        return Words.learn(
-            [text for row in rows for text in row.captions],
-            level=self.level,
-            size=self.vocabulary,
-            minimum=self.minimum,
-            cut=self.cut,
-            lower=self.lower,
-        )
+        captions = [text for row in rows for text in row.captions]
+        return Words.learn(captions, **self.model_dump(include=SETTINGS))
 
     def build(self, name: str, around: Around, vocabulary: Any, counts: Mapping[str, int] | None) -> Caption:
         """The head."""
         assert isinstance(vocabulary, Words)
-        settings = self.model_dump(
-            exclude={"kind", "embedding", "level", "vocabulary", "minimum", "cut", "lower", "beam"}
-        )
+        settings = self.model_dump(exclude={"kind", "embedding", "beam", *SETTINGS})
         return Caption(
             name=name,
             input_size=around.input_size,

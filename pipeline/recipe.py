@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.data.vectors import read_vectors
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.data.words import Cut, Level, Words
+from pipeline.data.words import SETTINGS, Cut, Level, Words
 from pipeline.encoders.adapt import Adapter, Normalise
 from pipeline.encoders.backbone import BUNDLED, Backbone
 from pipeline.encoders.frames import FramesEncoder
@@ -122,15 +122,7 @@ class TokensSection(Section):
 
     def learn(self, texts: Sequence[str]) -> Words:
         """The words of the training texts."""
-        return Words.learn(
-            texts,
-            level=self.level,
-            size=self.vocabulary,
-            minimum=self.minimum,
-            cut=self.cut,
-            lower=self.lower,
-            spelled=self.characters > 0,
-        )
+        return Words.learn(texts, spelled=self.characters > 0, **self.model_dump(include=SETTINGS))
 
     def build(self, words: Words) -> TokensEncoder:
         """Embedding, speller and adapter."""

@@ -14,8 +14,9 @@ from pipeline.inference.events import Event
 from pipeline.inference.predictor import answering_threads
 from pipeline.inference.stream import Stream, check_can_stream
 from pipeline.inference.watch import follow, resume
+from pipeline.media.decode import Backend
 from pipeline.media.live import Live
-from pipeline.media.source import parse_source
+from pipeline.media.source import Source, parse_source
 from pipeline.training.runtime import StopSignal, runtime
 from pipeline.writers.overlay import Overlay, OverlayFile, Screen
 
@@ -64,19 +65,7 @@ def watch(
         )
         if silent := [name for name in stream.model.heads if name not in stream.heads]:
             say(f"silent in a stream: {', '.join(silent)} (unreel predict asks them)")
-        start, elapsed = resume(stream, state, what.shown)
-        live = Live(
-            what,
-            clock=stream.clock,
-            transform=stream.transform,
-            backend=encoder.decoder,
-            capacity=2 * batch,
-            patience=patience,
-            give_up=give_up,
-            start=start,
-            elapsed=elapsed,
-            is_known=stream.looks > 0,
-        )
+        live = _live(what, stream, state, backend=encoder.decoder, batch=batch, patience=patience, give_up=give_up)
         paint = Overlay(list(stream.heads), [screen.put for screen in screens])
         status = follow(
             ends.enter_context(live),
@@ -88,3 +77,22 @@ def watch(
             is_stopping=lambda: stop.number is not None,
         )
         return status, stop.number
+
+
+def _live(
+    what: Source, stream: Stream, state: Path | None, *, backend: Backend, batch: int, patience: float, give_up: float
+) -> Live:
+    """The source, from where a saved state of the stream stands."""
+    start, elapsed = resume(stream, state, what.shown)
+    return Live(
+        what,
+        clock=stream.clock,
+        transform=stream.transform,
+        backend=backend,
+        capacity=2 * batch,
+        patience=patience,
+        give_up=give_up,
+        start=start,
+        elapsed=elapsed,
+        is_known=stream.looks > 0,
+    )

@@ -86,10 +86,7 @@ def show(title: str, rows: dict[str, dict[str, float]], note: str) -> None:
 def caption(data: Path, seeds: int) -> Answer:
     """Puppets full, unseen actors, a third of the clips and all long videos: soft attention beside the mean, people and chance."""
     work, watch = proof.fresh("captions"), proof.Stopwatch()
-    proof.prepare_dataset("puppets", "--size", "full", "--out", work / "puppets")
-    lines = {name: (work / f"puppets/{name}.jsonl").read_text().splitlines() for name in ("clips", "long")}
-    chosen = [*lines["clips"][::3], *lines["long"]]  # looking at all 2,708 videos would take a quarter of an hour alone
-    (work / "some.jsonl").write_text("".join(f"{line}\n" for line in chosen))
+    chosen = _drawn(work)
     common = [
         f"data.path={work}/some.jsonl", f"data.root={work}/puppets", f"data.features={work}/features",
         "evaluation.orders=false",
@@ -147,6 +144,15 @@ def caption(data: Path, seeds: int) -> Answer:
         f"actions {ours['actions']:.3f}, order {ours['order']:.3f} (bars 0.90); self-critical {gain:+.3f} CIDEr-D"
     )
     return figure, ours["actions"] >= 0.90 and ours["order"] >= 0.90 and ours["cider_d"] > mean["cider_d"]
+
+
+def _drawn(work: Path) -> list[str]:
+    """The lines of work/some.jsonl: looking at all 2,708 videos would take a quarter of an hour alone."""
+    proof.prepare_dataset("puppets", "--size", "full", "--out", work / "puppets")
+    lines = {name: (work / f"puppets/{name}.jsonl").read_text().splitlines() for name in ("clips", "long")}
+    chosen = [*lines["clips"][::3], *lines["long"]]
+    (work / "some.jsonl").write_text("".join(f"{line}\n" for line in chosen))
+    return chosen
 
 
 def _mean(scores: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -18,7 +18,7 @@ TEXTS = ["the cat sat on the mat .", "The dog's bone isn't here!", "a\nb\t ü"] 
 
 @pytest.mark.parametrize("level", ["piece", "character"])
 def test_what_was_learned_comes_back(level):
-    words = Words.learn(TEXTS, level=level, size=200)
+    words = Words.learn(TEXTS, level=level, vocabulary=200)
     for text in TEXTS[:2] + (TEXTS[2:3] if level == "character" else []):
         assert words.decode(words.encode(text)) == text
 
@@ -43,12 +43,12 @@ def test_rare_and_new_words_are_unknown_and_say_so():
 
 
 def test_the_most_frequent_stay():
-    words = Words.learn(["a a a b b c"], size=6)
+    words = Words.learn(["a a a b b c"], vocabulary=6)
     assert set(words.names) == {*SPECIAL, "a", "b"} and len(words) == 6
 
 
 def test_json_gives_the_same_words_again():
-    words = Words.learn(TEXTS, level="piece", size=60, spelled=True)
+    words = Words.learn(TEXTS, level="piece", vocabulary=60, spelled=True)
     again = Words.from_json(json.loads(json.dumps(words.as_json())))
     assert again == words and again.encode("the dog") == words.encode("the dog") and again.names == words.names
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.manifest import Row, Span, Split
-from pipeline.data.prepared import run_preparer, table_of_file, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, table_of_file, write_into
 
 RATE = 30  # frames a second, as recorded
 POINTS = ("left-x", "left-y", "right-x", "right-y", "nose-x", "nose-y")
@@ -177,12 +177,8 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, required=True, help="folder of hands_condensed.csv, speaker.csv and the words"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the series, sentences.jsonl and words.jsonl"
+    parser = folder_parser(
+        __doc__, "of hands_condensed.csv, speaker.csv and the words", "the series, sentences.jsonl and words.jsonl"
     )
     parser.add_argument(
         "--scale", choices=("signer", "all"), default="signer", help="whose training frames give mean and deviation"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.manifest import Row, Split
-from pipeline.data.prepared import run_preparer, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, write_into
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 MONTH = 30 * 24  # hours, as everyone who reports on it counts them
@@ -71,9 +71,7 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder that holds ETTh1.csv")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the series and manifest.jsonl")
+    parser = folder_parser(__doc__, "that holds ETTh1.csv", "the series and manifest.jsonl")
     parser.add_argument("--context", type=int, default=96, help="hours that val and test rows carry before their part")
     return run_preparer(parser, make)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.data.captioned import write_captioned
 from pipeline.data.manifest import Split
-from pipeline.data.prepared import json_of_file, run_preparer, table_of_file
+from pipeline.data.prepared import folder_parser, json_of_file, run_preparer, table_of_file
 
 SPLITS: dict[str, Split] = {"train": "train", "validate": "val", "test": "test"}
 TEST_LIST = "MSRVTT_JSFUSION_test.csv"
@@ -113,14 +113,12 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the JSON files, the CSV lists, or both")
+    parser = folder_parser(__doc__, "of the JSON files, the CSV lists, or both", "videos.jsonl and sentences.jsonl")
     parser.add_argument("--videos", type=Path, help="folder of the videos videoK.mp4, if there are some")
     parser.add_argument("--split", choices=("official", "9k", "7k"), help="default: official with JSON, else 9k")
     parser.add_argument(
         "--fold", type=int, choices=(1, 2, 3, 4), help="the fold of 9k or 7k that validates (default none)"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for videos.jsonl and sentences.jsonl")
     return run_preparer(parser, make)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.data.captioned import write_captioned
 from pipeline.data.manifest import Split
-from pipeline.data.prepared import json_of_file, run_preparer, text_of_file
+from pipeline.data.prepared import folder_parser, json_of_file, run_preparer, text_of_file
 
 JSON, TEST_LIST = "msvd_train_captions.json", "testing_id.txt"
 TEXT, ORDER = "AllVideoDescriptions.txt", "youtube_mapping.txt"
@@ -102,10 +102,8 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help=f"folder of {JSON} (and {TEST_LIST}) or {TEXT}")
+    parser = folder_parser(__doc__, f"of {JSON} (and {TEST_LIST}) or {TEXT}", "videos.jsonl and sentences.jsonl")
     parser.add_argument("--videos", type=Path, help="folder of the videos ID_START_END.avi, if there are some")
-    parser.add_argument("--out", type=Path, required=True, help="folder for videos.jsonl and sentences.jsonl")
     return run_preparer(parser, make)
 
 

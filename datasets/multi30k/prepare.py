@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.data.manifest import Row, Split
-from pipeline.data.prepared import run_preparer, text_of_file, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, text_of_file, write_into
 
 FILES: dict[Split, str] = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 
@@ -48,11 +48,9 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of train.de.gz, val.de.gz, ... or unpacked")
+    parser = folder_parser(__doc__, "of train.de.gz, val.de.gz, ... or unpacked", "manifest.jsonl")
     parser.add_argument("--from", dest="source", default="de", help="language of the text (default de)")
     parser.add_argument("--to", dest="target", default="en", help="language of its translation (default en)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for manifest.jsonl")
     return run_preparer(parser, make)
 
 

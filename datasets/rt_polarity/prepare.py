@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline.data.manifest import Row
-from pipeline.data.prepared import run_preparer, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, write_into
 
 LABELS = ("pos", "neg")
 
@@ -55,10 +55,7 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of rt-polarity.pos and rt-polarity.neg")
-    parser.add_argument("--out", type=Path, required=True, help="folder for manifest.jsonl")
-    return run_preparer(parser, make)
+    return run_preparer(folder_parser(__doc__, "of rt-polarity.pos and rt-polarity.neg", "manifest.jsonl"), make)
 
 
 if __name__ == "__main__":

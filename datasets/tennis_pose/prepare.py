@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.manifest import Row
-from pipeline.data.prepared import run_preparer, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, write_into
 
 WIDTH = 26
 
@@ -49,10 +49,7 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder that holds tennis_pose.npz")
-    parser.add_argument("--out", type=Path, required=True, help="folder for poses/*.npy and manifest.jsonl")
-    return run_preparer(parser, make)
+    return run_preparer(folder_parser(__doc__, "that holds tennis_pose.npz", "poses/*.npy and manifest.jsonl"), make)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.manifest import Row
-from pipeline.data.prepared import run_preparer, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, write_into
 
 
 def unpack(folder: Path, out: Path) -> list[Row]:
@@ -50,10 +50,9 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder that holds clips.csv and the .npz")
-    parser.add_argument("--out", type=Path, required=True, help="folder for features/*.npy and manifest.jsonl")
-    return run_preparer(parser, make)
+    return run_preparer(
+        folder_parser(__doc__, "that holds clips.csv and the .npz", "features/*.npy and manifest.jsonl"), make
+    )
 
 
 if __name__ == "__main__":

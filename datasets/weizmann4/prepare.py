@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.manifest import Row
-from pipeline.data.prepared import run_preparer, write_into
+from pipeline.data.prepared import folder_parser, run_preparer, write_into
 
 RATE = 25  # frames a second, as recorded
 
@@ -60,10 +60,9 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder that holds clips.csv and strips/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for videos/*.mkv and manifest.jsonl")
-    return run_preparer(parser, make)
+    return run_preparer(
+        folder_parser(__doc__, "that holds clips.csv and strips/", "videos/*.mkv and manifest.jsonl"), make
+    )
 
 
 if __name__ == "__main__":

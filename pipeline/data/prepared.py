@@ -20,6 +20,14 @@ from pipeline.data.readers import write_and_describe
 from pipeline.data.rows import Row
 
 
+def folder_parser(about: str | None, holds: str, makes: str) -> ArgumentParser:
+    """The options of a dataset that is a folder and becomes one: --folder and --out, with what they hold."""
+    parser = ArgumentParser(description=about)
+    parser.add_argument("--folder", type=Path, required=True, help=f"folder {holds}")
+    parser.add_argument("--out", type=Path, required=True, help=f"folder for {makes}")
+    return parser
+
+
 def run_preparer(parser: ArgumentParser, make: Callable[[Namespace], str]) -> int:
     """Make the manifests and print what `make` says of them: 0, or 2 with a sentence on the error stream."""
     options = parser.parse_args()

@@ -20,6 +20,8 @@ Cut = Literal["spaces", "punctuation"]
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 PAD, UNKNOWN, START, END = range(4)
+SETTINGS = {"level", "vocabulary", "minimum", "cut", "lower"}
+"""What `Words.learn` takes that a config says."""
 LONGEST_WORD = 20  # characters of a word that its spelling keeps; what is longer is cut in the middle
 
 
@@ -41,7 +43,7 @@ class Words:
         texts: Sequence[str],
         *,
         level: Level = "word",
-        size: int = 20_000,
+        vocabulary: int = 20_000,
         minimum: int = 1,
         cut: Cut = "spaces",
         lower: bool = False,
@@ -49,7 +51,7 @@ class Words:
     ) -> Words:
         """The vocabulary of some texts.
 
-        size: tokens at most, the most frequent stay. minimum: how often a word has to be seen to be one. cut: words end at
+        vocabulary: tokens at most, the most frequent stay. minimum: how often a word has to be seen to be one. cut: words end at
         spaces alone, or punctuation is cut off as well. lower: everything in lower case. spelled: know the characters too.
         Raises ValueError where there is no text.
         """
@@ -57,7 +59,7 @@ class Words:
             raise ValueError(
                 f"There are {len(texts)} texts to learn words from, and no word in them. Give rows with a text (or captions)."
             )
-        tokenizer, trainer = _bare(level, size, minimum, cut)
+        tokenizer, trainer = _bare(level, vocabulary, minimum, cut)
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lower else [])])
         tokenizer.train_from_iterator(texts, trainer)
         counts = Counter("".join(texts)) if spelled else Counter()
