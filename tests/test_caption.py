@@ -156,7 +156,7 @@ def test_spans_are_described_from_their_own_steps():
         alone = head.answer(head.observe(Seen(stack([part]), ())))[0]
         assert isinstance(alone, Description)
         assert (a, b, text) == (start, end, alone.sentence) and sure == pytest.approx(
-            np.exp(alone.log_probability), abs=1e-5
+            np.exp(alone.log_probability / len(alone.tokens)), abs=1e-5
         )
     row = found.row(3)
     assert set(row) == {"sentence", "log_probability", "spans"} and len(row["spans"]) == 3

@@ -227,7 +227,10 @@ class Caption(nn.Module):
             return replace(about, spans=())
         pieces = [steps[int(a * self.rate) : max(int(a * self.rate) + 1, round(b * self.rate))] for a, b, _, _ in spans]
         dense = zip(spans, self._write(stack(pieces)), strict=True)
-        told = tuple((a, b, one.sentence, float(np.exp(one.log_probability))) for (a, b, _, _), one in dense)
+        told = tuple(
+            (a, b, one.sentence, float(np.exp(one.log_probability / max(1, len(one.tokens)))))
+            for (a, b, _, _), one in dense
+        )
         return replace(about, spans=told)
 
     def _write(self, steps: Padded) -> list[Description]:

@@ -115,7 +115,7 @@ class Anticipation:
 @dataclass(frozen=True)
 class Description:
     """A sentence, the natural logarithm of its probability, its tokens, and how much of each step each of them looked at, the
-    end last; spans: sentences about parts of the video with their probabilities, None where nobody asked for them.
+    end last; spans: sentences about parts of the video, scored by the geometric mean of their tokens' probabilities, None where nobody asked.
     """
 
     sentence: str
