@@ -131,6 +131,12 @@ class TrainingSection(Section):
         0.1
     )
     clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 1.0
+    betas: Annotated[
+        tuple[Fraction, Fraction],
+        Field(description="of Adam: how long it remembers slopes and their squares; [0, 0.99] for a GAN"),
+    ] = (0.9, 0.999)
+    opponent_lr: Annotated[float, Field(gt=0, description="factor on lr for the critic of a generate head")] = 1.0
+    show_every: Annotated[int, Field(gt=0, description="steps between the samples that a generate head shows")] = 200
     carry: Annotated[
         bool, Field(description="read rows window after window (data.window) and carry the state: truncated BPTT")
     ] = False
@@ -231,6 +237,11 @@ class Config(Recipe):
                 f"lose steps; use {window // self.encoder.patch * self.encoder.patch or self.encoder.patch}"
             )
         for name, head in self.heads.items():
+            if head.kind == "generate" and (head.makes == "frames") != (self.data.read == "pixels"):
+                raise ValueError(
+                    f"the head '{name}' makes {head.makes}, and data.read is {self.data.read}; frames are learned from "
+                    "data.read: pixels, the rest from what is stored"
+                )
             if head.kind in ("caption", "transcribe") and window is not None:
                 raise ValueError(
                     f"data.window = {window} shows a part of a row, and the sentences of the head '{name}' are about the whole; "

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from pipeline.cores import CoreSection
 from pipeline.data.vectors import read_vectors
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import SETTINGS, Cut, Level, Words
@@ -24,11 +25,10 @@ from pipeline.encoders.tokens import TokensEncoder
 from pipeline.media.clock import Clock
 from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
-from pipeline.models.core import GATED, MINIMAL, Core, DropMask
-from pipeline.models.mean import MeanCore
+from pipeline.models.core import Core
 from pipeline.models.model import Encoder, Model
 from pipeline.questions import Around, ClassifySection, HeadSection
-from pipeline.section import Fraction, Positive, Section
+from pipeline.section import Fraction, Section
 
 
 class ClockSection(Section):
@@ -46,13 +46,13 @@ class FramesSection(Section):
 
     kind: Literal["frames"] = "frames"
     decoder: Annotated[Backend, Field(description="who reads the files; pyav is right on every file we know")] = "pyav"
-    size: Annotated[int, Field(ge=32, le=1024, description="pixels a side that the CNN sees")] = 224
+    size: Annotated[int, Field(ge=8, le=1024, description="pixels a side that the CNN sees")] = 224
     fit: Annotated[Literal["letterbox", "squash", "crop"], Field(description="how a frame becomes a square")] = (
         "letterbox"
     )
-    backbone: Annotated[str, Field(description="any timm model")] = BUNDLED
+    backbone: Annotated[str, Field(description="any timm model, or pixels: no CNN, the colours themselves")] = BUNDLED
     weights: Annotated[str, Field(description="imagenet (bundled), timm (downloads), none, or a file")] = "imagenet"
-    grid: Annotated[int, Field(ge=1, le=7, description="cells a side of the pooled map; 1 is the mean")] = 2
+    grid: Annotated[int, Field(ge=1, le=32, description="cells a side of the pooled map; 1 is the mean")] = 2
     train_blocks: Annotated[int, Field(ge=0, description="last stages of the CNN that learn; 0 freezes it")] = 0
     runtime: Annotated[Runtime, Field(description="what runs the frozen CNN")] = "auto"
     project: Annotated[int, Field(ge=0, description="width that the core sees; 0 keeps the features'")] = 128
@@ -143,69 +143,6 @@ class TokensSection(Section):
         return encoder
 
 
-class CoreSection(Section):
-    """The recurrent core, or the mean as the baseline that is blind to order."""
-
-    cell: Annotated[
-        Literal["rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "minlstm", "mean"],
-        Field(description="`mean` with layers 0 is mean-pooling, with 1 an MLP on it"),
-    ] = "gru"
-    hidden: Positive = 128
-    layers: Annotated[int, Field(ge=0, le=16)] = 1
-    bidirectional: bool = False
-    residual: bool = False
-    layer_norm: Annotated[bool, Field(description="of what goes into each layer but the first")] = False
-    input_dropout: Fraction = 0.2
-    recurrent_dropout: Annotated[Fraction, Field(description="on h_{t-1}, constant in time")] = 0.0
-    recurrent_mask: Annotated[
-        DropMask,
-        Field(description="one mask on h_{t-1} for the batch (fused kernels), or one a sequence (a slower loop)"),
-    ] = "batch"
-    memory_steps: Annotated[
-        int, Field(ge=0, description="a gated cell starts out remembering up to so many steps; 0: forget bias 1")
-    ] = 0
-
-    @model_validator(mode="after")
-    def _fits(self) -> CoreSection:
-        if self.cell != "mean" and self.layers == 0:
-            raise ValueError(f"cell {self.cell} needs layers of 1 or more; only cell mean may have 0")
-        if self.cell == "mean" and (self.bidirectional or self.residual or self.layer_norm or self.recurrent_dropout):
-            raise ValueError(
-                "cell mean has neither directions, residual connections, layer norm nor recurrent dropout; leave them out"
-            )
-        if self.cell in MINIMAL and self.recurrent_dropout:
-            raise ValueError(
-                f"cell {self.cell} has no recurrent weights, so there is nothing to drop h_{{t-1}} from; "
-                "leave core.recurrent_dropout at 0, or use core.input_dropout"
-            )
-        if self.memory_steps and (self.cell not in GATED or self.memory_steps < 3):
-            raise ValueError(
-                f"memory_steps is {self.memory_steps} and cell is {self.cell}; it would be 3 or more, for one of "
-                f"{', '.join(GATED)}. Leave it at 0, or choose such a cell"
-            )
-        if self.layer_norm and self.layers < 2:
-            raise ValueError("layer_norm stands between layers; give layers of 2 or more, or leave it out")
-        return self
-
-    def build(self, input_size: int) -> Core | MeanCore:
-        """The core for inputs of this width."""
-        if self.cell == "mean":
-            return MeanCore(input_size=input_size, hidden=self.hidden, layers=self.layers, dropout=self.input_dropout)
-        return Core(
-            cell=self.cell,
-            input_size=input_size,
-            hidden=self.hidden,
-            layers=self.layers,
-            bidirectional=self.bidirectional,
-            residual=self.residual,
-            layer_norm=self.layer_norm,
-            input_dropout=self.input_dropout,
-            recurrent_dropout=self.recurrent_dropout,
-            recurrent_mask=self.recurrent_mask,
-            memory_steps=self.memory_steps,
-        )
-
-
 ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
 """What every answer says besides its heads."""
 
@@ -259,6 +196,32 @@ class Recipe(Section):
                 raise ValueError(
                     f"the head '{name}' needs a step of the core for each look, and encoder.patch = {self.encoder.patch} "
                     "joins looks; use encoder.patch: 1"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _can_generate(self) -> Recipe:
+        for name, head in self.heads.items():
+            if head.kind != "generate":
+                continue
+            core = head.core or self.core
+            if core.cell == "mean" or core.bidirectional:
+                raise ValueError(
+                    f"the head '{name}' moves by a core of one direction, and core is {core.cell}"
+                    f"{', bidirectional' if core.bidirectional else ''}; set core.cell: gru and core.bidirectional: false, here or in the head"
+                )
+            needed = {"frames": ("frames",), "tokens": ("tokens",), "features": ("frames", "series")}[head.makes]
+            if self.encoder.kind not in needed:
+                raise ValueError(
+                    f"the head '{name}' makes {head.makes}, and encoder.kind is {self.encoder.kind}; it would be {' or '.join(needed)}"
+                )
+            if (
+                head.makes == "frames"
+                and self.encoder.kind == "frames"
+                and (self.encoder.size & (self.encoder.size - 1) or self.encoder.size < 8)
+            ):
+                raise ValueError(
+                    f"the head '{name}' makes frames whose side is a power of two, and encoder.size is {self.encoder.size}; set for example 32"
                 )
         return self
 
@@ -320,6 +283,8 @@ class Recipe(Section):
             patch,
             words if isinstance(words, Words) else None,
             encoder.embedding if isinstance(encoder, TokensEncoder) else None,
+            self.encoder.size if self.encoder.kind == "frames" else 0,
+            self.core,
         )
         heads = {
             name: section.build(name, around, vocabularies[name], (counts or {}).get(name))  # type: ignore[arg-type]

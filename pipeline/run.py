@@ -22,6 +22,7 @@ from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import Words
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.series import SeriesEncoder
+from pipeline.heads.generate import Generate
 from pipeline.inference.batch import predict_all
 from pipeline.inference.generate import continue_text
 from pipeline.inference.predictor import Predictor, answering_threads
@@ -52,7 +53,7 @@ BASELINES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Blind to order, on the same road: what a recurrent core has to beat. Their heads read the last (the whole) mean."""
-WRITING = ("caption", "transcribe", "language")
+WRITING = ("caption", "transcribe", "language", "generate")
 """Heads that a mean says nothing to compare with: their own baselines stand in the proofs."""
 
 
@@ -304,7 +305,7 @@ def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path,
         if section.kind not in WRITING
     }
     if unlike := [head for head in config.heads if head not in heads]:
-        say(f"baselines: none for {', '.join(unlike)}, whose words need an order")
+        say(f"baselines: none for {', '.join(unlike)}, which say or make something")
     for name, parts in BASELINES.items() if heads else ():
         say(f"baseline: {name}")
         values = config.model_dump(mode="json")
@@ -332,6 +333,9 @@ def _baselines(config: Config, prepared: Prepared, place: Runtime, folder: Path,
 def _fit_statistics(model: Model, learns: RowDataset) -> None:
     """Channel means and deviations of the training part, where the encoder wants them."""
     encoder = model.encoder
+    for head in map(model.head, model.heads):
+        if isinstance(head, Generate) and head.makes == "features":
+            head.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
     if not isinstance(encoder, FramesEncoder | SeriesEncoder) or encoder.adapter.normalise != "fitted":
         return
     if learns.source.reads_pixels:

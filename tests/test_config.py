@@ -120,7 +120,7 @@ ONE_MISTAKE = [
     ),
     (
         "heads.action.kind=clasify",
-        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: anticipate, caption, classify, forecast, language, segment, transcribe.",
+        "heads.action.kind = 'clasify' is not known. Did you mean 'classify'? One of: anticipate, caption, classify, forecast, generate, language, segment, transcribe.",
     ),
     ("core.hidden=0", "core.hidden = 0: input should be greater than 0."),
     ("core.hidden=many", "core.hidden = 'many': input should be a valid integer"),

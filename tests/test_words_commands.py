@@ -67,7 +67,7 @@ def test_sentiment_trains_beside_a_bag_of_words_and_answers_every_line(manifest,
 def test_tags_translation_and_their_table(manifest, tmp_path, capsys):
     heads = "heads={tags: {kind: segment, scheme: each, background: null}, spanish: {kind: caption, level: word, hidden: 16, embedding: 16, beam: 2}}"
     run = train(manifest, tmp_path, heads, "evaluation.baselines=true", "encoder.characters=4")
-    assert "baselines: none for spanish, whose words need an order" in capsys.readouterr().err
+    assert "baselines: none for spanish, which say or make something" in capsys.readouterr().err
     (tmp_path / "in.txt").write_text("a good film")
     assert call("predict", tmp_path / "in.txt", "--model", run, "--out", tmp_path / "out") == 0
     (row,) = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]

@@ -124,7 +124,7 @@ def _open_array(path: str, size: int, mtime_ns: int) -> np.ndarray:
 
 
 class DecodedFrames:
-    """Pixels, decoded afresh each time: for fine-tuning the CNN."""
+    """Pixels, decoded: for fine-tuning the CNN and for making frames. Up to `KEEP` bytes of whole rows stay in memory."""
 
     sense = "frames"
     reads_pixels = True
@@ -132,18 +132,44 @@ class DecodedFrames:
     def __init__(self, root: Path, clock: Clock, transform: Transform, backend: Backend) -> None:
         self.root, self.clock, self.transform = root, clock, transform
         self.backend: Backend = backend
+        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._room = KEEP
+        self._lengths: dict[str, int] = {}
 
     def length(self, row: Row) -> int:
         """Looks, by the duration that the file states."""
-        return len(self.clock.look_times(probe(self.root / row.path).seconds or 0.0))
+        if row.path not in self._lengths:
+            self._lengths[row.path] = len(self.clock.look_times(probe(self.root / row.path).seconds or 0.0))
+        return self._lengths[row.path]
 
     def read(self, row: Row, start: int, stop: int) -> tuple[Tensor, np.ndarray]:
         """(T, S, S, 3) uint8. A file may state more than it holds: a range behind its end gives its last look."""
+        frames, times = self._whole(row) if self._is_small(row) else self._part(row, start, stop)
+        if self._is_small(row):
+            frames, times = (
+                (frames[start:stop], times[start:stop]) if start < len(frames) else (frames[-1:], times[-1:])
+            )
+        return torch.from_numpy(frames.copy()), times
+
+    def _is_small(self, row: Row) -> bool:
+        """Whether the whole row is in memory, or has room there."""
+        size = self.transform.size
+        return row.path in self._kept or self.length(row) * size * size * 3 <= min(self._room, KEEP // 64)
+
+    def _whole(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
+        """All looks of a row, decoded once."""
+        if row.path not in self._kept:
+            found = self._part(row, 0, max(1, self.length(row)))
+            self._kept[row.path] = found
+            self._room -= found[0].nbytes
+        return self._kept[row.path]
+
+    def _part(self, row: Row, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         clips = self._decode(row, start, stop)
         if not clips:
             last = self._decode(row, 0, stop)[-1]
-            return torch.from_numpy(last.frames[-1:].copy()), last.times[-1:]
-        return torch.from_numpy(np.concatenate([c.frames for c in clips])), np.concatenate([c.times for c in clips])
+            return last.frames[-1:], last.times[-1:]
+        return np.concatenate([c.frames for c in clips]), np.concatenate([c.times for c in clips])
 
     def _decode(self, row: Row, start: int, stop: int) -> list[Clip]:
         rate = self.clock.rate

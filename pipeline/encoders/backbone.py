@@ -19,10 +19,23 @@ from pipeline.section import near
 
 BUNDLED = "tf_efficientnet_lite0"
 """The backbone whose ImageNet weights come with an installed package: no download."""
+PIXELS = "pixels"
+"""No CNN: the colours themselves, as means of the grid's cells."""
+
+
+class _Pixels(nn.Module):
+    """Looks like a timm model whose map of features is the picture."""
+
+    num_features = 3
+    pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, 3, S, S) as it is."""
+        return x
 
 
 class Backbone(nn.Module):
-    """Any timm model without its classifier, pooled by the means of a grid x grid partition of its last feature map.
+    """Any timm model (or `pixels`: none) without its classifier, pooled by the means of a grid x grid partition of its last feature map.
 
     A pooled vector (grid=1) is blind to where; grid=2 keeps left from right and up from down.
 
@@ -37,18 +50,9 @@ class Backbone(nn.Module):
         self, *, name: str = BUNDLED, weights: str = "imagenet", size: int = 224, grid: int = 2, train_blocks: int = 0
     ) -> None:
         super().__init__()
-        import timm  # seconds to import: only those pay who look at frames
-
-        if not timm.is_model(name):
-            raise ValueError(
-                f"The backbone '{name}' is not a timm model.{near(name, timm.list_models())} "
-                "Any name of timm.list_models() will do."
-            )
-        is_fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")  # transformers are built for one size
-        shape: dict[str, Any] = {"img_size": size} if is_fixed else {}
-        self.net: Any = timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="", **shape)
+        self.net: Any = _Pixels() if name == PIXELS else _timm_model(name, weights, size)
         self.name, self.size, self.grid, self.train_blocks = name, size, grid, train_blocks
-        if weights not in ("timm", "none"):
+        if weights not in ("timm", "none") and name != PIXELS:
             _load(self.net, name, weights)
         mean, std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -101,6 +105,20 @@ class Backbone(nn.Module):
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _timm_model(name: str, weights: str, size: int) -> nn.Module:
+    """The network without its classifier."""
+    import timm  # seconds to import: only those pay who look at frames with one
+
+    if not timm.is_model(name):
+        raise ValueError(
+            f"The backbone '{name}' is not a timm model.{near(name, [*timm.list_models(), PIXELS])} "
+            f"Any name of timm.list_models() will do, or {PIXELS} for no CNN at all."
+        )
+    is_fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")  # transformers are built for one size
+    shape: dict[str, Any] = {"img_size": size} if is_fixed else {}
+    return timm.create_model(name, pretrained=weights == "timm", num_classes=0, global_pool="", **shape)
 
 
 def _stages(net: nn.Module) -> list[nn.Module]:

@@ -53,6 +53,7 @@ class Predictor:
         self.checkpoint, self.device = checkpoint, device
         self.model = checkpoint.model.to(device).eval()
         recipe = checkpoint.recipe
+        self.answering = [name for name, columns in recipe.columns().items() if columns]
         self.clock = recipe.clock.build()
         if recipe.encoder.kind == "frames":
             self.look = recipe.build_look(device, self.model.encoder.backbone)  # type: ignore[arg-type]
@@ -138,7 +139,7 @@ class Predictor:
 
     def _observe(self, sense: str, window: np.ndarray, state: State | None, memories: dict[str, Any]) -> State:
         seen = self.model.watch({sense: stack([torch.from_numpy(window)]).to(self.device)}, state)
-        for name in self.model.heads:
+        for name in self.answering:
             memories[name] = self.model.head(name).observe(seen, memories.get(name))
         return seen.state
 

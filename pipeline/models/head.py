@@ -9,7 +9,7 @@ answers are it says in two steps, so that any number of batches can be measured 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -103,6 +103,19 @@ class Follower(Protocol):
         """If the stream ended here: the labels of the looks that still waited, and the answer about the whole where its
         memory needs no more room for hours than for seconds. The memory stays as it is.
         """
+        ...
+
+
+@runtime_checkable
+class Contest(Protocol):
+    """A head with two players."""
+
+    def verdict(self, means: Mapping[str, float]) -> str:
+        """Why to go on makes no sense, from what the players paid over the last steps; empty while both are in the game."""
+        ...
+
+    def picture(self) -> np.ndarray | list[str]:
+        """Something made now, of codes that stay the same: a picture uint8 (H, W, 3), or texts."""
         ...
 
 

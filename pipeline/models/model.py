@@ -58,14 +58,14 @@ class Model(nn.Module):
     def forward(
         self, batch: Batch, player: str = "model", state: State | None = None
     ) -> tuple[dict[str, Tensor], State]:
-        """The loss terms of every head, one pass of encoder and core for all of them, and the state after it. From a
-        `state` a row goes on where its window is not its first.
+        """The loss terms of every head (of an opponent's own head, where that plays), one pass of encoder and core for all of
+        them, and the state after it. From a `state` a row goes on where its window is not its first.
         """
         if state is not None:
             state = self.reset(state, [start == 0 for start in batch.starts])
         seen = self.watch(batch.raw, state)
-        heads = {name: self.head(name) for name in self.heads}
-        terms = {term: value for head in heads.values() for term, value in head.loss(seen, batch, player).items()}
+        heads = [self.head(name) for name in ([player] if player in self.heads else self.heads)]
+        terms = {term: value for head in heads for term, value in head.loss(seen, batch, player).items()}
         return terms, seen.state
 
     def reset(self, state: State, rows: Sequence[bool]) -> State:

@@ -24,6 +24,7 @@ from pipeline.data.batch import Batch, collate
 from pipeline.data.dataset import RowDataset
 from pipeline.data.sampler import EpochSampler, LaneSampler, Sampler
 from pipeline.models.core import Core, State
+from pipeline.models.head import Contest
 from pipeline.models.model import Model
 from pipeline.models.saturation import gate_saturation
 from pipeline.training.evaluate import judge
@@ -32,6 +33,7 @@ from pipeline.training.runtime import Interrupted, Runtime, StopSignal, seed_ste
 from pipeline.training.track import Track
 
 STATE = "resume.pt"
+PATIENCE_WITH_WINNERS = 20  # rows of the log
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class Plan:
     seed: int
     workers: int = 0
     carry: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    opponent_lr: float = 1.0
+    show_every: int = 200
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Progress:
     """Where a training stands; saved with the weights, so that a killed run goes on as if nothing had happened.
 
     best: (validation score, minus loss): the heads' own metrics first, the loss decides between equals. sums: of the terms since
-    the last row, over `count` steps. rows: a digest of what it learns from. state: of the core, where it is carried from
+    the last row, over `count` steps. lost: rows in a row that said that one of two players has won. rows: a digest of what it learns from. state: of the core, where it is carried from
     batch to batch.
     """
 
@@ -73,6 +78,7 @@ class Progress:
     count: int = 0
     rows: str = ""
     is_finished: bool = False
+    lost: int = 0
     state: State | None = None
 
 
@@ -99,7 +105,7 @@ def fit(
     sampler = _sampler(train, plan, runtime)
     movers = _movers(model, plan, _count_steps(sampler, plan.epochs))
     now = _resume(folder, model, movers, _digest(train), runtime)
-    modules = {player: _shared(model, runtime) for player in movers}
+    modules = {player: _shared(model, player, runtime) for player in movers}
     loader = _loader(train, sampler, plan)
     started = time.monotonic()
     with StopSignal() as stop:
@@ -112,7 +118,10 @@ def fit(
                 lr = _move_all(modules, movers, batch.to(runtime.device), plan, runtime, now)
                 now.step, now.batch, now.count = now.step + 1, now.batch + 1, now.count + 1
                 if now.step % plan.log_every == 0:
-                    _log_means(track, runtime, now, lr, started)
+                    means = _log_means(track, runtime, now, lr, started)
+                    _judge_contest(model, means, now, say)
+                if now.step % plan.show_every == 0 and runtime.is_first:
+                    _show(model, track, now)
                 if now.batch == len(sampler):
                     _log_gates(model, batch, track, runtime, now)
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
@@ -125,6 +134,8 @@ def fit(
                     _save(folder, model, movers, now, runtime, track)
                 if stopped_by:
                     raise Interrupted(stopped_by)
+                if now.is_finished:
+                    break
     if now.best_weights is not None:
         model.load_state_dict(now.best_weights, strict=False)
     return now
@@ -151,11 +162,12 @@ def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
         player: Mover(
             model,
             parameters,
-            lr=plan.lr,
+            lr=plan.lr * (1.0 if player == "model" else plan.opponent_lr),
             backbone_lr=plan.backbone_lr,
             weight_decay=plan.weight_decay,
             warmup=plan.warmup,
             clip=plan.clip,
+            betas=plan.betas,
             total_steps=total_steps,
         )
         for player, parameters in model.players().items()
@@ -182,12 +194,33 @@ def _move_all(
     return lr
 
 
-def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started: float) -> None:
+def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started: float) -> dict[str, float]:
     """A row of what the steps since the last one came to, the mean over ranks."""
     means = {name: value / now.count for name, value in runtime.mean(now.sums).items()}
     now.sums, now.count = {}, 0
     seconds = round(time.monotonic() - started, 3)
     track.log({"step": now.step, "epoch": now.epoch, "part": "train", **means, "lr": lr, "time/seconds": seconds})
+    return means
+
+
+def _judge_contest(model: Model, means: Mapping[str, float], now: Progress, say: Callable[[str], None]) -> None:
+    """End a training in which one of two players has won for good: then the other one learns nothing any more."""
+    heads = [head for head in map(model.head, model.heads) if isinstance(head, Contest)]
+    if reason := next(filter(None, (head.verdict(means) for head in heads)), ""):
+        now.lost += 1
+        if now.lost == PATIENCE_WITH_WINNERS:
+            now.is_finished = True
+            say(f"stopped at step {now.step}, after {now.lost} rows like this: {reason}")
+    else:
+        now.lost = 0
+
+
+def _show(model: Model, track: Track, now: Progress) -> None:
+    """What the heads that make something make now."""
+    for name in model.heads:
+        head = model.head(name)
+        if isinstance(head, Contest):
+            track.sample(name, head.picture(), now.step)
 
 
 @torch.no_grad()
@@ -253,10 +286,25 @@ def _learned(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _shared(model: Model, runtime: Runtime) -> nn.Module:
+def _kept(model: Model) -> dict[str, Tensor]:
+    """What a resume needs: what training moves by gradients, and what heads move by themselves (averages, norms)."""
+    heads = {name: value for name, value in model.state_dict().items() if name.startswith("heads.")}
+    return _learned(model) | heads
+
+
+def _shared(model: Model, player: str, runtime: Runtime) -> nn.Module:
+    """The model as one player sees it: only that player's weights are averaged over the processes."""
     if runtime.world == 1:
         return model
-    return DistributedDataParallel(model, device_ids=[runtime.device.index] if runtime.device.type == "cuda" else None)
+    players = model.players()
+    others = [p for name, parameters in players.items() if name != player for p in parameters]
+    for p in others:
+        p.requires_grad_(False)
+    devices = [runtime.device.index] if runtime.device.type == "cuda" else None
+    shared = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=len(players) > 1)
+    for p in others:
+        p.requires_grad_(True)
+    return shared
 
 
 def _loader(train: RowDataset, sampler: Sampler, plan: Plan) -> Callable[[], Iterator[Batch]]:
@@ -300,7 +348,7 @@ def _save(folder: Path, model: Model, movers: dict[str, Mover], now: Progress, r
     if runtime.is_first:
         state: dict[str, Any] = {
             "progress": {**vars(now), "state": states},
-            "model": _learned(model),
+            "model": _kept(model),
             "movers": {player: mover.state_dict() for player, mover in movers.items()},
         }
         partial = folder / f".{STATE}.partial"
@@ -315,7 +363,7 @@ def _resume(folder: Path, model: Model, movers: dict[str, Mover], rows: str, run
     if not (folder / STATE).is_file():
         return Progress(rows=rows)
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    shapes = [{name: tuple(p.shape) for name, p in weights.items()} for weights in (state["model"], _learned(model))]
+    shapes = [{name: tuple(p.shape) for name, p in weights.items()} for weights in (state["model"], _kept(model))]
     if state["progress"].get("rows") != rows or shapes[0] != shapes[1]:
         raise ValueError(
             f"'{folder / STATE}' was saved by a training on other rows or of other weights. To go on it needs the "

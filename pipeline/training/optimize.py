@@ -35,6 +35,7 @@ class Mover:
         warmup: float,
         clip: float,
         total_steps: int,
+        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         self.parameters = list(parameters)
         mine = {id(p) for p in self.parameters}
@@ -47,7 +48,8 @@ class Mover:
             [
                 {"params": ps, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay}
                 for (factor, decay), ps in groups.items()
-            ]
+            ],
+            betas=betas,
         )
         self.warmup, self.clip, self.total_steps = warmup, clip, total_steps
 

@@ -14,8 +14,14 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from pipeline.whole import write_whole
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 Row = Mapping[str, Any]
@@ -71,7 +77,7 @@ class Track:
         say: Callable[[str], None],
         is_active: bool = True,
     ) -> None:
-        self.say, self.path, self.is_active = say, folder / "metrics.jsonl", is_active
+        self.say, self.path, self.is_active, self.folder = say, folder / "metrics.jsonl", is_active, folder
         self._wandb: Any = None
         if not is_active:
             return
@@ -108,6 +114,26 @@ class Track:
 
             rows = [[t, p, matrix[i][j]] for i, t in enumerate(names) for j, p in enumerate(names)]
             run.log({"confusion": wandb.Table(columns=["truth", "predicted", "count"], data=rows)})
+
+        self._guard(send)
+
+    def sample(self, name: str, made: np.ndarray | list[str], step: int) -> None:
+        """Something that a model made while it learns: samples/NAME_STEP.png, or .txt for texts; W&B gets the same."""
+        if not self.is_active:
+            return
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}_{step:07d}.{'txt' if isinstance(made, list) else 'png'}"
+        if isinstance(made, list):
+            write_whole(path, "".join(f"{text}\n" for text in made))
+        else:
+            write_whole(path, cv2.imencode(".png", np.ascontiguousarray(made[..., ::-1]))[1].tobytes())
+
+        def send(run: Any) -> None:
+            import wandb
+
+            shown = wandb.Html("<br>".join(map(escape, made))) if isinstance(made, list) else wandb.Image(str(path))
+            run.log({f"samples/{name}": shown, "step": step})
 
         self._guard(send)
 

@@ -1,0 +1,326 @@
+"""What could have happened: a generator makes sequences like those that were seen, a critic tells them from real ones.
+
+In: real sequences and their classes. Out: loss terms for the two players and, from codes, sequences. Knows nothing of files, nor of what
+the numbers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pipeline.data.batch import Batch
+from pipeline.data.manifest import Row
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.data.words import Words
+from pipeline.metrics.captions import captions, tokenize
+from pipeline.metrics.controls import noise
+from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
+from pipeline.models.adversary import Game, critic_loss, generator_loss, penalty
+from pipeline.models.core import State
+from pipeline.models.critic import Critic
+from pipeline.models.disguise import disguise
+from pipeline.models.generator import Codes, Generator, Makes
+from pipeline.models.seen import Seen
+from pipeline.padded import Padded
+
+WON = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
+"""Below the first the critic is never wrong and teaches nothing; above the second it is worse than a coin."""
+
+
+class Evidence(NamedTuple):
+    """One real sequence and one made with its class and length, both (T, K) of what metrics read."""
+
+    real: np.ndarray
+    made: np.ndarray
+
+
+class Generate(nn.Module):
+    """Two players: the generator belongs to the model, the critic is its opponent.
+
+    What is kept and used after training is `average`, the generator's weights averaged over the steps (Yaz et al. 2019,
+    arXiv 1806.04498); it follows one step behind.
+
+    Args:
+        makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. width: D of
+        features. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
+        augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
+        content and beginning; 0: both are drawn.
+    """
+
+    opponent: nn.Module | None
+    stepwise = False
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        makes: Makes,
+        sense: str,
+        vocabulary: Vocabulary,
+        generator: Generator,
+        critic: Critic,
+        width: int = 0,
+        words: Words | None = None,
+        game: Game = "hinge",
+        gamma: float = 0.0,
+        penalty_share: float = 0.25,
+        averaging: float = 0.999,
+        strength: float = 0.0,
+        first_frame: float = 0.0,
+        encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.watched = "bleu_4" if makes == "tokens" else "closeness"
+        self.name, self.makes, self.sense, self.vocabulary, self.words = name, makes, sense, vocabulary, words
+        self.game: Game = game
+        self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
+        self.generator, self.opponent, self.encoder = generator, critic, encoder
+        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging)).requires_grad_(False)
+        self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
+        self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
+
+    def fit(self, sequences: Iterable[Tensor]) -> None:
+        """Before training: mean and deviation of every channel of the training features, each sequence (T, D)."""
+        every = torch.cat([s.float() for s in sequences])
+        self.get_buffer("mean").copy_(every.mean(0))
+        self.get_buffer("deviation").copy_(every.std(0).clamp(min=1e-4))
+
+    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
+        """The row's class, 0 where there is nothing to wish."""
+        if not self.vocabulary.names:
+            return torch.zeros((), dtype=torch.int64)
+        return None if row.label is None else torch.tensor(self.vocabulary.index(row.label))
+
+    def real(self, seen: Seen) -> Padded:
+        """What was watched, as the critic reads it, zeros in the padding: frames (B, T, 3, S, S) in [-1, 1], standardised features
+        (B, T, D), or words (B, T, V), one-hot, where a text's padding counts as words.
+        """
+        raw = seen.raw[self.sense]
+        data = raw.zeroed().data
+        if self.makes == "tokens":
+            assert self.words is not None
+            told = F.one_hot((data if data.ndim == 2 else data[:, :, 0])[:, 1:], len(self.words)).float()
+            return Padded(told, torch.full((len(told),), told.shape[1]))
+        if self.makes == "frames":
+            if data.dtype != torch.uint8:
+                raise ValueError(
+                    f"The head '{self.name}' makes frames, and it was given {data.dtype} of shape {tuple(data.shape)}. Set "
+                    "data.read: pixels."
+                )
+            return Padded(data.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0, raw.lengths).zeroed()
+        if data.dtype == torch.uint8:
+            raise ValueError(
+                f"The head '{self.name}' makes features, and it was given pixels. Set data.read: features."
+            )
+        return Padded((data.float() - self.get_buffer("mean")) / self.get_buffer("deviation"), raw.lengths).zeroed()
+
+    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
+        """Of the generator for the player "model", of the critic for the player of this head's name."""
+        real, labels = self.real(seen), self._labels(batch)
+        codes = self.generator.draw(len(labels), real.data.shape[1])
+        if player == self.name:
+            with torch.no_grad():
+                made = self._make(self._given(codes, real), labels, real)
+            return self._critics_turn(real, made, labels)
+        if self.training:
+            self.average.update_parameters(self.generator)
+        made = self._make(self._given(codes, real), labels, real)
+        with _still(self._critic):
+            shown = self._shown(made.data, real.lengths)
+            said = self._critic(shown, real.lengths, labels)
+            other = (
+                self._critic(self._shown(real.data, real.lengths), real.lengths, labels)
+                if self.game != "hinge"
+                else said
+            )
+        terms = {self.name: generator_loss(self.game, other, said)}
+        if self.first_frame:
+            terms[f"{self.name}_first"] = self.first_frame * (made.data[:, 0] - real.data[:, 0]).abs().mean()
+        return terms
+
+    def _critics_turn(self, real: Padded, made: Padded, labels: Tensor) -> dict[str, Tensor]:
+        is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
+        sides = [self._shown(side.data, real.lengths).detach().requires_grad_(is_punished) for side in (real, made)]
+        with _without_fused_kernels(is_punished):
+            said = [self._critic(side, real.lengths, labels) for side in sides]
+            terms = {f"{self.name}_critic": critic_loss(self.game, said[0], said[1])}
+            if is_punished:
+                slopes = [penalty(s, x) for s, x in zip(said, sides, strict=True)]
+                terms[f"{self.name}_penalty"] = self.gamma / self.penalty_share * torch.stack(slopes).sum()
+            elif self.gamma and self.training:
+                terms[f"{self.name}_penalty"] = said[0].new_zeros(())
+        return terms
+
+    @property
+    def _critic(self) -> Critic:
+        assert isinstance(self.opponent, Critic)
+        return self.opponent
+
+    def _given(self, codes: Codes, real: Padded) -> Codes:
+        """Codes whose content and beginning come from the first picture, where there is an encoder."""
+        return codes if self.encoder is None else self.encode(codes, real.data[:, 0])
+
+    def encode(self, codes: Codes, pictures: Tensor) -> Codes:
+        """The same movement with the content and the beginning of given pictures (B, 3, S, S) in [-1, 1]."""
+        assert self.encoder is not None
+        content, start = self.encoder(pictures).chunk(2, dim=1)
+        return codes._replace(content=content, start=start)
+
+    def _make(self, codes: Codes, labels: Tensor, real: Padded) -> Padded:
+        return Padded(self.generator(codes, labels)[0], real.lengths).zeroed()
+
+    def _shown(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """What the critic gets to see of it."""
+        if not self.training or not self.strength or self.makes == "tokens":
+            return x
+        return Padded(disguise(x, self.strength), lengths).zeroed().data
+
+    def _labels(self, batch: Batch) -> Tensor:
+        target = batch.target(self.name)
+        assert isinstance(target, Tensor)
+        return target
+
+    @torch.no_grad()
+    def make(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State | None]:
+        """By the averaged generator: frames uint8 (B, T, S, S, 3), features (B, T, D) in their own units, or ids (B, T); and the state
+        to go on from.
+        """
+        made, state = self.average(codes, labels, state)
+        return self._as_seen(made), state
+
+    def _as_seen(self, x: Tensor) -> Tensor:
+        if self.makes == "frames":
+            return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
+        if self.makes == "tokens":
+            return x.argmax(-1)
+        return x * self.get_buffer("deviation") + self.get_buffer("mean")
+
+    def observe(self, seen: Seen, memory: None = None) -> None:
+        """Nothing: it answers to wishes, not to videos."""
+
+    def answer(self, memory: None) -> list[Any]:
+        """Nothing, see `make`."""
+        return []
+
+    @torch.no_grad()
+    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
+        """Each real sequence beside one that is made with its class and length, by the averaged generator and codes that are the same
+        at every call.
+        """
+        real, labels = self.real(seen), self._labels(batch)
+        random = torch.Generator(labels.device)
+        random.manual_seed(len(labels))
+        codes = self._given(self.generator.draw(len(labels), real.data.shape[1], random), real)
+        made, _ = self.average(codes, labels)
+        return [
+            Evidence(r.cpu().numpy(), m[: len(r)].cpu().numpy())
+            for r, m in zip(Padded(_coarse(real.data), real.lengths).unpad(), _coarse(made), strict=True)
+        ]
+
+    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
+        """Nothing to fit."""
+        return ""
+
+    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
+        """None: distances of distributions are of all samples together."""
+        return float("nan"), float("nan")
+
+    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
+        """Of sequences: `closeness` says how far their changes from step to step have come from noise (0) to real ones (1), by a Frechet
+        distance of what the head itself reads; `closeness_pooled` the same of means over time, which a frozen picture does well on;
+        `diversity` is relative to the real ones'. Of texts: the share of different sentences, and BLEU against all real ones.
+
+        An independent network judges more strictly, see `make show P=gan-frames`.
+        """
+        if self.makes == "tokens":
+            assert self.words is not None
+            told, true = (
+                [tokenize(self.words.decode(getattr(e, s).argmax(1))) for e in evidence] for s in ("made", "real")
+            )
+            scores = captions(told, [true] * len(told)) if len(told) > 1 else {}
+            different = len(set(map(tuple, told))) / max(1, len(told))
+            return {"bleu_4": scores.get("bleu_4", float("nan")), "distinct": different, "count": len(evidence)}
+        pairs = [e for e in evidence if len(e.real) > 2]
+        if len(pairs) < 4:
+            return {"closeness": float("nan"), "count": len(evidence)}
+        real, made = [e.real for e in pairs], [e.made for e in pairs]
+        space = Space.fit(real)
+        garbage = noise(real, np.random.default_rng(0))
+        found = {}
+        for name, distance in (("closeness", frechet_time), ("closeness_pooled", frechet_pooled)):
+            floor, ceiling = distance(real[::2], real[1::2], space), distance(real, garbage, space)
+            found[name] = share_of_the_way(distance(real, made, space), floor, ceiling)
+        return {**found, "diversity": diversity_ratio(made, real), "count": len(evidence)}
+
+    def verdict(self, means: Mapping[str, float]) -> str:
+        """Why to go on makes no sense, from the terms' means over the last steps; empty while both players are in the game."""
+        least, most = WON[self.game]
+        paid = means[f"loss/{self.name}_critic"]
+        if paid < least:
+            return (
+                f"the critic of '{self.name}' has won: its loss is {paid:.4f}, below {least:g}, so it teaches nothing any more. Lower "
+                "training.opponent_lr, or raise the head's disguise"
+            )
+        if paid > most:
+            return (
+                f"the critic of '{self.name}' has lost: its loss is {paid:.2f}, above {most:g}, worse than a coin's. Lower training.lr, or "
+                "raise training.opponent_lr"
+            )
+        return ""
+
+    @torch.no_grad()
+    def picture(self) -> np.ndarray | list[str]:
+        """Always the same codes, as training sees them now: of frames a sheet of film, a row a sequence, uint8 (H, W, 3); of features the
+        same as grey values; of words sentences.
+        """
+        random = torch.Generator(self.get_buffer("mean").device)
+        random.manual_seed(0)
+        count = min(8, max(4, len(self.vocabulary.names)))
+        labels = torch.arange(count, device=random.device) % max(1, len(self.vocabulary.names))
+        made, _ = self.make(self.generator.draw(count, 16, random), labels)
+        if self.makes == "tokens":
+            assert self.words is not None
+            return [self.words.decode(ids) for ids in made.tolist()]
+        if self.makes == "frames":
+            return made.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1).cpu().numpy()
+        scaled = (made - self.get_buffer("mean")) / self.get_buffer("deviation")
+        grey = ((scaled + 2.5) * 51).clamp(0, 255).to(torch.uint8)[:, :, :64].flatten(0, 1)
+        return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
+
+
+def _coarse(x: Tensor) -> Tensor:
+    """(B, T, K) of what metrics read: of frames the means of an 8 x 8 grid."""
+    if x.ndim == 3:
+        return x
+    return F.adaptive_avg_pool2d(x.flatten(0, 1), 8).flatten(1).unflatten(0, x.shape[:2])
+
+
+@contextmanager
+def _still(module: nn.Module) -> Iterator[None]:
+    """Within it the module's weights are constants: gradients pass through and stay nowhere."""
+    moving = [p for p in module.parameters() if p.requires_grad]
+    for p in moving:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in moving:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def _without_fused_kernels(is_needed: bool) -> Iterator[None]:
+    """Gradients of gradients do not pass through fused recurrent kernels."""
+    if not is_needed:
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
+        yield

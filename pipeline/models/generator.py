@@ -1,0 +1,202 @@
+"""The core turned round: noise and a wish go in, a sequence comes out.
+
+In: codes (what it shows, how it moves), classes. Out: a sequence of features (B, T, D), of frames (B, T, 3, S, S) or of words
+(B, T, V). Knows nothing of critics, losses or files.
+
+    codes = generator.draw(count, steps)
+    made, state = generator(codes, labels)
+    more, state = generator(generator.draw(count, 100)._replace(content=codes.content), labels, state)     # the same, moving on
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.core import Core, State
+from pipeline.padded import Padded
+
+Makes = Literal["features", "frames", "tokens"]
+Motion = Literal["core", "independent"]
+
+
+class Codes(NamedTuple):
+    """content (B, C): what is shown, the same at every step. motion (B, T, M): fresh noise at every step, of which the core makes
+    a movement. start (B, C): where the movement begins.
+    """
+
+    content: Tensor
+    motion: Tensor
+    start: Tensor
+
+
+class Maker(Protocol):
+    """From content (B, C) and movement (B, T, H) to a sequence; every maker is an nn.Module as well."""
+
+    def __call__(self, content: Tensor, motion: Tensor) -> Tensor:
+        """The sequence (B, T, ...)."""
+        ...
+
+
+class Generator(nn.Module):
+    """Content and motion apart, after MoCoGAN (Tulyakov et al. 2018, arXiv 1707.04993): one code says what is shown, a recurrent
+    core turns noise into movement, a maker joins the two at every step.
+
+    The core goes on from a state, so a sequence may be as long as one likes, also longer than those it was trained on, in
+    constant memory. `motion="independent"` puts noise in place of the core's output: what the core is good for is seen by leaving it out.
+
+    Args:
+        core: reads [noise, class] (B, T, motion_size + embedding) and moves. classes: how many wishes there are; 0: none.
+        content_size, motion_size: C and M. makes, maker: what the sequence is of, and who makes it.
+    """
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        maker: nn.Module,
+        classes: int,
+        content_size: int = 64,
+        motion_size: int = 16,
+        embedding: int = 32,
+        motion: Motion = "core",
+    ) -> None:
+        super().__init__()
+        assert core.is_causal, "a movement goes one way"
+        self.content_size, self.motion_size, self.kind = content_size, motion_size, motion
+        self.core, self.maker = core, maker
+        self.wish = nn.Embedding(max(1, classes), embedding)
+        states = len(core.initial_state(1))
+        self.begin = nn.Linear(content_size + embedding, states * core.layers * core.hidden)
+        if motion == "independent":
+            self.instead = nn.Linear(motion_size + embedding, core.output_size)
+            self.core.requires_grad_(False)
+            self.begin.requires_grad_(False)
+
+    @staticmethod
+    def input_size(motion_size: int, embedding: int) -> int:
+        """What the core reads at every step."""
+        return motion_size + embedding
+
+    def draw(self, count: int, steps: int, random: torch.Generator | None = None) -> Codes:
+        """Standard normal codes of `count` sequences, on the device of the weights."""
+        like = self.wish.weight
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=random, device=like.device, dtype=like.dtype)
+
+        return Codes(
+            normal(count, self.content_size), normal(count, steps, self.motion_size), normal(count, self.content_size)
+        )
+
+    def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """labels: (B,) classes, zeros where there are none. Returns the sequence (B, T, ...) and the state to go on from."""
+        wish = self.wish(labels)
+        steps = codes.motion.shape[1]
+        before: State = self._first(codes, wish) if state is None else state
+        read = torch.cat([codes.motion, wish[:, None].expand(-1, steps, -1)], dim=2)
+        if self.kind == "independent":
+            moved, after = torch.tanh(self.instead(read)), before
+        else:
+            told, after = self.core(Padded(read, torch.full((len(read),), steps)), before)
+            moved = told.data
+        return self.maker(torch.cat([codes.content, wish], dim=1), moved), after
+
+    def _first(self, codes: Codes, wish: Tensor) -> State:
+        """The state before the first step, of the movement's beginning and the wish."""
+        first = torch.tanh(self.begin(torch.cat([codes.start, wish], dim=1)))
+        count = len(self.core.initial_state(1))
+        return first.unflatten(1, (count, self.core.layers, self.core.hidden)).unbind(1)
+
+
+class FeatureMaker(nn.Module):
+    """Content and movement -> features (B, T, D), with a mean and a deviation a channel that were fitted to real ones: the network
+    itself works on standardised numbers.
+    """
+
+    def __init__(self, *, content_size: int, motion_size: int, width: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(content_size + motion_size, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, width),
+        )
+
+    def forward(self, content: Tensor, motion: Tensor) -> Tensor:
+        """(B, C), (B, T, H) -> (B, T, D), standardised."""
+        return self.net(torch.cat([content[:, None].expand(-1, motion.shape[1], -1), motion], dim=2))
+
+
+class FrameMaker(nn.Module):
+    """Content and movement -> frames (B, T, 3, S, S) in [-1, 1].
+
+    What stands still is painted once, from the content alone; what moves is painted at every step, with a mask that lays it
+    over the rest (the two streams of Vondrick et al. 2016, arXiv 1609.02612). size: S, a power of two times 4.
+    """
+
+    def __init__(self, *, content_size: int, motion_size: int, size: int, channels: int = 32) -> None:
+        super().__init__()
+        doublings = (size // 4).bit_length() - 1
+        assert size == 4 << doublings, "sizes are 4 times a power of two"
+        self.still = _painter(content_size, 3, doublings, channels)
+        self.moving = _painter(content_size + motion_size, 4, doublings, channels)
+
+    def forward(self, content: Tensor, motion: Tensor) -> Tensor:
+        """(B, C), (B, T, H) -> (B, T, 3, S, S)."""
+        behind = torch.tanh(self.still(content))[:, None]
+        both = torch.cat([content[:, None].expand(-1, motion.shape[1], -1), motion], dim=2)
+        painted = self.moving(both.flatten(0, 1)).unflatten(0, both.shape[:2])
+        mask = torch.sigmoid(painted[:, :, 3:])
+        return mask * torch.tanh(painted[:, :, :3]) + (1.0 - mask) * behind
+
+
+def _painter(size: int, out: int, doublings: int, channels: int) -> nn.Sequential:
+    """A vector -> (out, S, S): 4 x 4, doubled until it is large enough; fewer channels the larger it is."""
+    widths = [channels * (1 << max(0, doublings - 1 - i)) for i in range(doublings)]
+    layers: list[nn.Module] = [
+        nn.Linear(size, widths[0] * 16),
+        nn.Unflatten(1, (widths[0], 4, 4)),
+        nn.GroupNorm(4, widths[0]),
+        nn.LeakyReLU(0.2),
+    ]
+    for i in range(doublings - 1):
+        layers += [
+            nn.ConvTranspose2d(widths[i], widths[i + 1], 4, 2, 1),
+            nn.GroupNorm(4, widths[i + 1]),
+            nn.LeakyReLU(0.2),
+        ]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], out, 4, 2, 1))
+
+
+class TokenGenerator(Generator):
+    """The same, writing: at every step the core reads noise, the wish and the last word, and the word behind it is drawn by
+    Gumbel-softmax (Jang et al. 2017, Maddison et al. 2017; straight through, so that the critic sees words and the gradient
+    passes).
+    """
+
+    def __init__(
+        self, *, core: Core, vocabulary: int, size: int, start: int, temperature: float = 1.0, **more: object
+    ) -> None:
+        super().__init__(core=core, maker=nn.Identity(), **more)  # type: ignore[arg-type]
+        self.words = nn.Embedding(vocabulary, size)
+        self.readout = nn.Linear(core.output_size + self.content_size + self.wish.embedding_dim, vocabulary)
+        self.start, self.temperature = start, temperature
+
+    def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """As `Generator`; words (B, T, V), each step one-hot."""
+        wish = self.wish(labels)
+        after: State = self._first(codes, wish) if state is None else state
+        last = self.words(torch.full((len(wish),), self.start, device=wish.device))
+        told = []
+        for noise in codes.motion.unbind(1):
+            y, after = self.core.step(torch.cat([noise, wish, last], dim=1), after)
+            scores = self.readout(torch.cat([y, codes.content, wish], dim=1))
+            one = F.gumbel_softmax(scores, tau=self.temperature, hard=True)
+            told.append(one)
+            last = one @ self.words.weight
+        return torch.stack(told, dim=1), after
