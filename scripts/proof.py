@@ -44,6 +44,14 @@ def unreel(*arguments: str | Path, code: int | None = 0, **options: Any) -> subp
     return command(sys.executable, "-m", "pipeline.cli", *arguments, code=code, **options)
 
 
+def train_on_two(config: str, *settings: str) -> None:
+    """Train a config by two processes, as `torchrun` does on two cores."""
+    command(
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline.cli",
+        "train", REPOSITORY / "configs" / config, *settings,
+    )  # fmt: skip
+
+
 def prepare_dataset(name: str, *arguments: str | Path) -> None:
     """Run a dataset's prepare.py."""
     command(sys.executable, REPOSITORY / "datasets" / name / "prepare.py", *arguments)

@@ -198,7 +198,7 @@ def shakespeare(data: Path, seeds: int) -> Answer:
     watch = proof.Stopwatch()
     run = work / "run"
     settings = [f"data.path={work}/set/manifest.jsonl", f"run={run}", "tracking.wandb=off"]
-    proof.unreel("train", proof.REPOSITORY / "configs/text/characters.yaml", *settings)
+    proof.train_on_two("text/characters.yaml", *settings)
     seconds = watch.seconds
     carried = pick(proof.report(run))
     window = load_config(run / "config.yaml").data.window
@@ -231,7 +231,7 @@ def translate(data: Path, seeds: int) -> Answer:
     run, watch = work / "run", proof.Stopwatch()
     settings = [f"data.path={work}/set/manifest.jsonl", f"run={run}", "tracking.wandb=off"]
     if not (run / "report.json").is_file():
-        proof.unreel("train", proof.REPOSITORY / "configs/multi30k/translate.yaml", *settings)
+        proof.train_on_two("multi30k/translate.yaml", *settings)
     curve = [row for row in proof.json_lines(run / "metrics.jsonl") if row["part"] == "val"]
     test = parts(rows_of("multi30k/translate.yaml", settings[0]), "test")
     (work / "test.txt").write_text("".join(f"{row.text}\n" for row in test), encoding="utf-8")
