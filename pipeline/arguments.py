@@ -172,14 +172,50 @@ def _add_reading(watch: argparse.ArgumentParser) -> None:
     )
 
 
+MADE = ["mp4", "gif", "png", "npz", "txt"]
+GENERATE = """\
+examples:
+  unreel generate --model runs/clips --label walk_left --count 8 --out made/        clips and a sheet of film
+  unreel generate --model runs/clips --length 64 --out made/                        four times longer than trained
+  unreel generate --model runs/clips --count 8 --towards 7 --out made/              from one to another
+  unreel generate --model runs/text --prompt "ROMEO:"                               a text goes on
+"""
+
+
 def _add_generate(verbs: Any) -> None:
-    generate = verbs.add_parser("generate", help="go on with a text, from a model with a language head")
+    generate = verbs.add_parser(
+        "generate",
+        help="make sequences (a generate head), or go on with a text (a language head)",
+        epilog=GENERATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     generate.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
     generate.add_argument("--prompt", default="", metavar="TEXT", help="what comes before; empty begins a new text")
-    generate.add_argument("--length", type=_positive, default=200, metavar="N", help="tokens at most (default 200)")
-    generate.add_argument("--samples", type=_positive, default=1, metavar="K", help="how many texts (default 1)")
     generate.add_argument(
-        "--temperature", type=float, default=0.8, metavar="T", help="below 1 is safer, above 1 wilder (default 0.8)"
+        "--length",
+        type=_positive,
+        metavar="N",
+        help="tokens at most (default 200), or steps of a sequence (default 16)",
+    )
+    generate.add_argument("--count", "--samples", type=_positive, default=1, metavar="K", help="how many (default 1)")
+    generate.add_argument("--label", metavar="CLASS", help="the wish; by default all classes in turn")
+    generate.add_argument("--out", type=Path, metavar="DIR", help="where sequences go")
+    generate.add_argument(
+        "--format",
+        nargs="+",
+        choices=MADE,
+        default=[],
+        help="mp4, gif and png for frames, npz for features, txt for texts",
+    )
+    generate.add_argument(
+        "--content-seed", type=int, metavar="S", help="what is shown comes from this seed, the movement from --seed"
+    )
+    generate.add_argument(
+        "--towards", type=int, metavar="S", help="the sequences lead from --seed's codes to this seed's"
+    )
+    generate.add_argument("--image", type=Path, metavar="FILE", help="the first frame: a picture, or a video's first")
+    generate.add_argument(
+        "--temperature", type=float, metavar="T", help="below 1 is safer, above 1 wilder (default 0.8)"
     )
     generate.add_argument("--top-k", type=_positive, metavar="K", help="only the K most probable tokens")
     generate.add_argument("--top-p", type=float, metavar="P", help="only the most probable tokens that make up P")

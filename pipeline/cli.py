@@ -130,7 +130,7 @@ def _generate(options: argparse.Namespace) -> int:
     from pipeline.run import generate
 
     wishes = {k: v for k, v in vars(options).items() if k not in ("verb", "model")}
-    for text in generate(options.model, **wishes):
+    for text in generate(options.model, say=_say, **wishes):
         print(text, flush=True)
     return 0
 
