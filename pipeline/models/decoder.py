@@ -23,6 +23,7 @@ from pipeline.padded import Padded
 
 Attention = Literal["soft", "mean", "none"]
 WriterCell = Literal["lstm", "gru"]
+TRAIL = 15  # steps around each that say where it was looked before
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Decoder(nn.Module):
     the words and the words on the glance, as in Bahdanau et al. 2015, and yet all steps of a given sentence are computed at
     once, on fused kernels (attention from the bottom core, as in Wu et al. 2016, arXiv 1609.08144).
 
-    With `feed` the last glance goes into the lower core beside the next word (input feeding, Luong et al. 2015), so that it knows
-    where it has looked and can follow the order of events. A given sentence is then read step by step, some 2 to 4 times slower.
+    With `feed` the last glance goes into the lower core beside the next word (input feeding, Luong et al. 2015), and the soft score
+    sees which steps were looked at, last and ever, around each step (location-aware attention, Chorowski et al. 2015): so it can
+    follow the order of events. A given sentence is then read step by step, some 2 to 4 times slower.
 
     Args:
         vocabulary: words. size: width of their embeddings. input_size: H of what was watched.
@@ -82,6 +84,7 @@ class Decoder(nn.Module):
             self.ask = nn.Linear(hidden, hidden)
             self.key = nn.Linear(input_size, hidden, bias=False)
             self.weigh = nn.Linear(hidden, 1, bias=False)
+            self.trail = nn.Conv1d(3, hidden, TRAIL, padding=TRAIL // 2, bias=False) if self.feed else None
         self.readout = nn.Linear(hidden + self.context + size, size)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout = nn.Dropout(dropout)
@@ -97,11 +100,14 @@ class Decoder(nn.Module):
         return Glimpse(values, keys, mask, summary)
 
     def begin(self, glimpse: Glimpse) -> State:
-        """The state before the first word: of the lower, then of the upper core, each (B, 1, hidden); with `feed` the last
-        glance behind them, (B, 1, H).
+        """The state before the first word: of the lower, then of the upper core, each (B, 1, hidden); with `feed` behind them the last
+        glance (B, 1, H) and where it and all before it looked (B, 2, S).
         """
         cores = torch.tanh(self.start(glimpse.summary)).unflatten(1, (-1, 1, self.hidden)).unbind(1)
-        return (*cores, glimpse.values.new_zeros((len(glimpse.mask), 1, self.context))) if self.feed else tuple(cores)
+        if not self.feed:
+            return tuple(cores)
+        rows, steps = glimpse.mask.shape
+        return (*cores, glimpse.values.new_zeros((rows, 1, self.context)), glimpse.values.new_zeros((rows, 2, steps)))
 
     def forward(self, glimpse: Glimpse, words: Padded, only: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """words: (B, L) ids that were said, the start first. Returns logits of the next words (B, L, V) and the weights of the
@@ -134,13 +140,17 @@ class Decoder(nn.Module):
         self, glimpse: Glimpse, vectors: Tensor, state: State, drop: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
         """One word of each of N rows: what `_say` reads (N, ...), the weights (B, N / B, S), the state behind it."""
-        cores, seen = (state[:-1], state[-1][:, 0]) if self.feed else (state, vectors[:, :0])
+        cores, seen = (state[:-2], state[-2][:, 0]) if self.feed else (state, vectors[:, :0])
         low, state_low = self.lower.step(torch.cat([vectors, seen], dim=1), cores[: self.states])
-        context, weights = self._glance(glimpse, low.unflatten(0, (len(glimpse.mask), -1)))
+        looked = state[-1] if self.feed else None
+        context, weights = self._glance(glimpse, low.unflatten(0, (len(glimpse.mask), -1)), looked)
         context = context.flatten(0, 1)
         both = torch.cat([low, context], dim=1)
         high, state_high = self.upper.step(both if drop is None else both * drop[:, 0], cores[self.states :])
-        after = (*state_low, *state_high, *([context[:, None]] if self.feed else []))
+        after: State = (*state_low, *state_high)
+        if looked is not None:
+            now = weights.flatten(0, 1)
+            after = (*after, context[:, None], torch.stack([now, looked[:, 1] + now], dim=1))
         return torch.cat([high, context, vectors], dim=1), weights, after
 
     def _masks(self, like: Tensor) -> Tensor:
@@ -159,11 +169,17 @@ class Decoder(nn.Module):
 
         return read
 
-    def _glance(self, glimpse: Glimpse, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """asked: (B, Q, hidden) -> what was looked at (B, Q, H or nothing) and how much of each step (B, Q, S)."""
+    def _glance(self, glimpse: Glimpse, asked: Tensor, looked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """asked: (B, Q, hidden), looked: (B * Q, 2, S) -> what was looked at (B, Q, H or nothing) and how much of each step
+        (B, Q, S).
+        """
         mask = glimpse.mask[:, None]
         if self.attention == "soft":
-            scores = self.weigh(torch.tanh(self.ask(asked)[:, :, None] + glimpse.keys[:, None]))[..., 0]
+            sought = self.ask(asked)[:, :, None] + glimpse.keys[:, None]
+            if looked is not None and self.trail is not None:
+                real = mask.to(looked.dtype).expand(-1, asked.shape[1], -1).flatten(0, 1)[:, None]
+                sought = sought + self.trail(torch.cat([looked, real], dim=1)).mT.unflatten(0, asked.shape[:2])
+            scores = self.weigh(torch.tanh(sought))[..., 0]
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
             weights = torch.where(mask, scores.softmax(-1), 0.0)
         else:

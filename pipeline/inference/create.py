@@ -1,0 +1,139 @@
+"""A generator makes new sequences.
+
+In: a checkpoint whose model has a generate head, a wish and seeds. Out: sequences: frames, features or sentences. Knows nothing of files but
+the picture that a clip may begin from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.checkpoint import Checkpoint, ModelError
+from pipeline.heads.generate import Generate
+from pipeline.media.decode import decode
+from pipeline.models.core import State
+from pipeline.models.generator import Codes
+from pipeline.section import near
+
+CHUNK = 32  # steps in memory at once; the state goes on
+
+
+class Made(NamedTuple):
+    """values: frames uint8 (T, S, S, 3), features float32 (T, D), or a sentence; rate: steps a second."""
+
+    name: str
+    label: str | None
+    values: np.ndarray | str
+    rate: float
+
+
+def generator_of(checkpoint: Checkpoint) -> Generate:
+    """The generate head of a model. Raises ModelError where there is none."""
+    model = checkpoint.model
+    head = next((h for h in map(model.head, model.heads) if isinstance(h, Generate)), None)
+    if head is None:
+        kinds = ", ".join(h.kind for h in checkpoint.recipe.heads.values())
+        raise ModelError(f"This model makes no sequences (its heads: {kinds}). Train one with a head of kind generate.")
+    return head
+
+
+@torch.inference_mode()
+def make_sequences(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    *,
+    label: str | None = None,
+    count: int = 1,
+    length: int = 16,
+    seed: int = 0,
+    content_seed: int | None = None,
+    towards: int | None = None,
+    image: Path | None = None,
+) -> list[Made]:
+    """`count` sequences of `length` steps, as many as one likes: the state goes on from part to part.
+
+    label: a class, None takes all in turn. content_seed: what is shown comes from this seed, the movement from `seed`: the same
+    movement with another content. towards: the sequences lead in even steps from the codes of `seed` to those of this one, of one
+    movement. image: the first frame, for a model that was trained with first_frame.
+    Raises ModelError for a model that cannot, ValueError for a class that it does not know.
+    """
+    checkpoint.model.to(device).eval()
+    head = generator_of(checkpoint)
+    labels = _labels(head, label, count).to(device)
+    random = torch.Generator(device)
+    random.manual_seed(seed)
+    codes = head.generator.draw(count, length, random)
+    if content_seed is not None:
+        codes = codes._replace(content=_drawn(head, count, content_seed, device).content)
+    if towards is not None:
+        codes = _between(codes, _drawn(head, 1, towards, device))
+        labels = labels[:1].expand(count)
+    if head.encoder is not None or image is not None:
+        codes = _begun_from(checkpoint, head, codes, image, device)
+    parts: list[Tensor] = []
+    state: State | None = None
+    for start in range(0, length, CHUNK):
+        made, state = head.make(codes._replace(motion=codes.motion[:, start : start + CHUNK]), labels, state)
+        parts.append(made.cpu())
+    return _named(checkpoint, head, torch.cat(parts, dim=1), labels.tolist(), seed)
+
+
+def _labels(head: Generate, label: str | None, count: int) -> Tensor:
+    names = head.vocabulary.names
+    if label is None:
+        return torch.arange(count) % max(1, len(names))
+    if label not in names:
+        known = f"It knows: {', '.join(names)}" if names else "It was trained without classes; leave --label out"
+        raise ValueError(f"'{label}' is no class of this model.{near(label, list(names))} {known}.")
+    return torch.full((count,), names.index(label))
+
+
+def _drawn(head: Generate, count: int, seed: int, device: torch.device) -> Codes:
+    random = torch.Generator(device)
+    random.manual_seed(seed)
+    return head.generator.draw(count, 1, random)
+
+
+def _between(codes: Codes, other: Codes) -> Codes:
+    """From the first codes to the other ones along an arc, on which codes keep their usual length (White 2016, arXiv 1609.04468)."""
+    shares = torch.linspace(0, torch.pi / 2, len(codes.content), device=codes.content.device)[:, None]
+    content, start = (
+        shares.cos() * a[:1] + shares.sin() * b for a, b in ((codes.content, other.content), (codes.start, other.start))
+    )
+    return Codes(content, codes.motion[:1].expand_as(codes.motion), start)
+
+
+def _begun_from(
+    checkpoint: Checkpoint, head: Generate, codes: Codes, image: Path | None, device: torch.device
+) -> Codes:
+    section = checkpoint.recipe.encoder
+    if head.encoder is None:
+        raise ModelError("This model was trained to draw its content, not to take it from a picture. Leave --image out, or train one with "
+                         "first_frame.")  # fmt: skip
+    if image is None:
+        raise ValueError("This model goes on from a picture, and none was given. Give one with --image.")
+    assert section.kind == "frames", "the recipe has looked"
+    clip = next(
+        iter(
+            decode(image, clock=checkpoint.recipe.clock.build(), transform=section.transform(), backend=section.decoder)
+        )
+    )
+    picture = torch.from_numpy(clip.frames[:1].copy()).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return head.encode(codes, picture.expand(len(codes.content), -1, -1, -1))
+
+
+def _named(checkpoint: Checkpoint, head: Generate, made: Tensor, labels: list[int], seed: int) -> list[Made]:
+    found = []
+    for number, (one, label) in enumerate(zip(made, labels, strict=True)):
+        name = head.vocabulary.names[label] if head.vocabulary.names else None
+        values: np.ndarray | str = one.numpy()
+        if head.makes == "tokens":
+            assert head.words is not None
+            values = head.words.decode(one.tolist())
+        found.append(Made(f"{name or head.name}_seed{seed}_{number:03d}", name, values, checkpoint.recipe.clock.rate))
+    return found

@@ -1,0 +1,552 @@
+"""Two players: the generator moves by the core, the critic judges; what each pays, what is kept, what is made."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from commands import call
+from made_videos import make_video
+from torch import Tensor, nn
+from toy_training import CPU, PLAN, SignalAt, make_toy
+
+import pipeline.models.core as core_file
+from pipeline.cores import CoreSection
+from pipeline.data.batch import Batch
+from pipeline.data.dataset import RowDataset
+from pipeline.data.vocabulary import Vocabulary
+from pipeline.heads.generate import Generate
+from pipeline.models.adversary import critic_loss, generator_loss, penalty
+from pipeline.models.core import Core
+from pipeline.models.critic import Critic
+from pipeline.models.disguise import disguise
+from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, TokenGenerator
+from pipeline.models.model import Model
+from pipeline.padded import Padded
+from pipeline.questions import ClassifySection, CriticSection, GenerateSection
+from pipeline.recipe import FramesSection, Recipe, SeriesSection
+from pipeline.section import ConfigError, validate
+from pipeline.training.fit import STATE, saved_step
+from pipeline.training.runtime import Interrupted, seed_step
+
+NAMES = Vocabulary.of(["down", "up"])
+
+
+def small_generator(motion: Any = "core") -> Generator:
+    core = Core(cell="gru", input_size=Generator.input_size(4, 3), hidden=8)
+    maker = FeatureMaker(content_size=9, motion_size=8, width=5, hidden=16)
+    return Generator(core=core, maker=maker, classes=2, content_size=6, motion_size=4, embedding=3, motion=motion)
+
+
+def recipe(**head: Any) -> Recipe:
+    return Recipe(
+        encoder=SeriesSection(project=0, normalise="none"),
+        core=CoreSection(hidden=8, input_dropout=0.0),
+        heads={"clip": GenerateSection(hidden=16, **head), "action": ClassifySection()},
+    )
+
+
+def build(width: int = 5, seed: int = 0, **head: Any) -> Model:
+    seed_step(seed, -1, 0)
+    return recipe(**head).build({"clip": NAMES, "action": NAMES}, input_size=width)
+
+
+def batch(lengths: tuple[int, ...] = (6, 4, 5), width: int = 5) -> Batch:
+    count = len(lengths)
+    data = torch.randn(count, max(lengths), width)
+    labels = torch.arange(count) % 2
+    return Batch({"series": Padded(data, torch.tensor(lengths))}, {"clip": labels, "action": labels}, ("x",) * count)
+
+
+# ---------------------------------------------------------------------------------------------------- one core
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn_tanh", "mingru"])
+def test_generator_critic_and_recogniser_are_moved_by_instances_of_the_one_class(cell: Any) -> None:
+    model = build(
+        core=CoreSection(cell=cell, hidden=7),
+        critic=CriticSection(core=CoreSection(cell=cell, hidden=9, bidirectional=True)),
+    )
+    head = model.head("clip")
+    assert isinstance(head, Generate) and isinstance(head.opponent, Critic)
+    cores = [model.core, head.generator.core, head.opponent.core]
+    assert [type(core) for core in cores] == [Core, Core, Core]
+    assert [core.hidden for core in cores if isinstance(core, Core)] == [8, 7, 9]
+    names = {n.id for n in ast.walk(ast.parse(inspect.getsource(core_file))) if isinstance(n, ast.Name)}
+    assert "Core" not in names or not any(
+        w in n.lower() for n in names for w in ("generat", "critic", "adversar", "codes", "wish")
+    )
+    imports = [n.module for n in ast.walk(ast.parse(inspect.getsource(core_file))) if isinstance(n, ast.ImportFrom)]
+    assert not any(w in (m or "") for m in imports for w in ("generat", "critic", "adversar", "heads"))
+
+
+def test_a_head_without_a_core_of_its_own_moves_by_one_like_the_models() -> None:
+    head = build().head("clip")
+    assert isinstance(head, Generate) and head.generator.core.hidden == 8
+
+
+# ---------------------------------------------------------------------------------------------------- two players
+
+
+def test_players_share_no_weight_and_together_have_all() -> None:
+    model = build()
+    players = model.players()
+    assert set(players) == {"model", "clip"}
+    ours, theirs = ({id(p) for p in players[name]} for name in ("model", "clip"))
+    assert not ours & theirs
+    head = model.head("clip")
+    assert isinstance(head, Generate)
+    averaged = {id(p) for p in head.average.parameters()}
+    assert ours | theirs | averaged == {id(p) for p in model.parameters()} and not (ours | theirs) & averaged
+
+
+@pytest.mark.parametrize("game", [{"game": "hinge"}, {"game": "relativistic", "penalty": 1.0, "penalty_share": 1.0}])
+def test_each_player_moves_its_own_weights_alone(game: Any) -> None:
+    model = build(**game)
+    model.train()
+    players = model.players()
+    for player, other in (("model", "clip"), ("clip", "model")):
+        model.zero_grad(set_to_none=True)
+        terms, _ = model(batch(), player)
+        torch.stack(list(terms.values())).sum().backward()
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in players[player])
+        assert all(p.grad is None for p in players[other])
+        assert ("action" in terms) == (player == "model"), "a recogniser beside it learns once, not twice"
+    assert set(terms) == ({"clip_critic"} | ({"clip_penalty"} if "penalty" in game else set()))
+
+
+def test_what_the_players_pay_by_hand() -> None:
+    real, made = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.25])
+    assert critic_loss("hinge", real, made) == pytest.approx((0 + 0.5) / 2 + (0 + 1.25) / 2)
+    assert generator_loss("hinge", real, made) == pytest.approx(-(-3.0 + 0.25) / 2)
+    pairs = np.array([-3.0 - 2.0, 0.25 - 0.5])
+    assert critic_loss("relativistic", real, made) == pytest.approx(np.log1p(np.exp(pairs)).mean())
+    assert generator_loss("relativistic", real, made) == pytest.approx(np.log1p(np.exp(-pairs)).mean())
+    x, w = torch.randn(4, 3, 2, requires_grad=True), torch.randn(3, 2)
+    assert penalty((x * w).sum((1, 2)) + 7, x).item() == pytest.approx(0.5 * w.square().sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("core", [None, CoreSection(hidden=6), CoreSection(cell="lstm", hidden=6, bidirectional=True)])
+def test_a_critic_sees_no_padding(core: CoreSection | None) -> None:
+    critic = CriticSection(core=core, hidden=12).build(5, 0, 2).eval()
+    x, lengths, labels = torch.randn(3, 8, 5), torch.tensor([8, 3, 5]), torch.tensor([0, 1, 1])
+    zeroed = Padded(x, lengths).zeroed().data
+    short = [critic(zeroed[i : i + 1, : int(lengths[i])], lengths[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    assert torch.allclose(torch.cat(short), critic(zeroed, lengths, labels), atol=1e-5)
+
+
+def test_the_penalty_passes_through_a_recurrent_critic() -> None:
+    for cell in ("gru", "lstm"):
+        critic = CriticSection(core=CoreSection(cell=cell, hidden=6), spectral=False, hidden=12).build(5, 0, 0)
+        head = Generate(
+            name="clip", makes="features", sense="series", vocabulary=Vocabulary(()), generator=small_generator(),
+            critic=critic, width=5, gamma=1.0, penalty_share=1.0,
+        )  # fmt: skip
+        head.train()
+        x = Padded(torch.randn(3, 6, 5), torch.tensor([6, 6, 6]))
+        terms = head._critics_turn(x, x.map(lambda d: d + 1), torch.zeros(3, dtype=torch.int64))
+        terms["clip_penalty"].backward()
+        assert all(p.grad is not None for name, p in critic.core.named_parameters() if "hh" in name)  # type: ignore[union-attr]
+
+
+def test_spectral_norm_holds_every_layer_of_the_critic() -> None:
+    critic = CriticSection(hidden=12).build(None, 16, 2)
+    critic.train()
+    x, lengths, labels = torch.randn(2, 4, 3, 16, 16), torch.tensor([4, 4]), torch.tensor([0, 1])
+    with torch.no_grad():
+        for _ in range(60):
+            critic(x, lengths, labels)
+    layers = [m for m in critic.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    largest = [float(torch.linalg.matrix_norm(m.weight.flatten(1), 2)) for m in layers]
+    assert len(layers) > 8 and max(largest) < 1.1
+
+
+def test_a_disguise_is_the_same_for_every_frame_and_differs_between_clips() -> None:
+    torch.manual_seed(0)
+    one = torch.rand(1, 1, 3, 16, 16).expand(2, 5, 3, 16, 16) * 2 - 1
+    worn = disguise(one, 1.0)
+    assert worn.shape == one.shape and torch.equal(worn[:, :1].expand_as(worn), worn)
+    assert not torch.allclose(worn[0], worn[1]) and not torch.allclose(worn, one)
+    assert disguise(one, 0.0) is one
+    x = torch.randn(2, 5, 4, requires_grad=True)
+    disguise(x, 1.0).sum().backward()
+    assert x.grad is not None and (x.grad.abs() > 0).all(), "the gradient passes"
+
+
+# ---------------------------------------------------------------------------------------------------- what is made
+
+
+def test_parts_are_the_whole_however_long() -> None:
+    torch.manual_seed(0)
+    for generator in (small_generator(), _writer()):
+        generator.eval()
+        codes, labels = generator.draw(2, 40), torch.tensor([1, 0])
+        with torch.no_grad():
+            torch.manual_seed(7)
+            whole, last = generator(codes, labels)
+            torch.manual_seed(7)
+            parts, state = [], None
+            for start in (0, 13, 26):
+                stop = {0: 13, 13: 26, 26: 40}[start]
+                made, state = generator(codes._replace(motion=codes.motion[:, start:stop]), labels, state)
+                parts.append(made)
+        assert state is not None
+        assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
+        assert torch.allclose(state[0], last[0], atol=1e-5)
+
+
+def _writer() -> TokenGenerator:
+    core = Core(cell="gru", input_size=4 + 3 + 3, hidden=8)
+    return TokenGenerator(
+        core=core, vocabulary=11, size=3, start=2, classes=2, content_size=6, motion_size=4, embedding=3
+    )
+
+
+def test_written_words_are_one_hot_and_teach_the_generator() -> None:
+    torch.manual_seed(0)
+    writer = _writer()
+    made, _ = writer(writer.draw(3, 5), torch.tensor([0, 1, 0]))
+    assert (
+        made.shape == (3, 5, 11)
+        and torch.allclose(made.sum(-1), torch.ones(3, 5))
+        and set(made.round(decimals=5).unique().tolist()) == {0.0, 1.0}
+    )
+    (made * torch.randn(11)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in writer.parameters())
+
+
+def test_content_stays_and_movement_moves() -> None:
+    torch.manual_seed(0)
+    maker = FrameMaker(content_size=6, motion_size=8, size=16, channels=8).eval()
+    content, motion = torch.randn(2, 6), torch.randn(2, 3, 8)
+    with torch.no_grad():
+        made = maker(content, motion)
+        again = maker(content, motion[:, [2, 1, 0]])
+    assert made.shape == (2, 3, 3, 16, 16) and made.abs().max() <= 1
+    assert torch.allclose(made.flip(1), again, atol=1e-5), "a frame depends on its own step's movement alone"
+    same = small_generator().eval()
+    codes = same.draw(1, 6)
+    with torch.no_grad():
+        moved = [
+            same(codes._replace(content=c), torch.zeros(1, dtype=torch.int64))[1]
+            for c in (codes.content, -codes.content)
+        ]
+    assert torch.equal(moved[0][0], moved[1][0]), "what is shown changes no movement"
+
+
+def test_without_the_core_a_step_knows_nothing_of_the_one_before() -> None:
+    torch.manual_seed(0)
+    labels = torch.zeros(1, dtype=torch.int64)
+    for motion, is_same in (("independent", True), ("core", False)):
+        generator = small_generator(motion).eval()
+        codes = generator.draw(1, 5)
+        noise = codes.motion.clone()
+        noise[:, 0] = 9
+        with torch.no_grad():
+            one, other = (generator(codes._replace(motion=m), labels)[0] for m in (codes.motion, noise))
+        assert torch.allclose(one[:, 1:], other[:, 1:]) == is_same
+
+
+def test_the_average_follows_by_its_rule() -> None:
+    model = build(averaging=0.9)
+    head = model.head("clip")
+    assert isinstance(head, Generate)
+    model.train()
+    expected: Tensor | None = None
+    for _ in range(4):
+        now = head.generator.begin.weight.detach().clone()
+        expected = now if expected is None else 0.9 * expected + 0.1 * now
+        head.loss(model.watch(batch().raw), batch(), "model")
+        with torch.no_grad():
+            head.generator.begin.weight.add_(1.0)
+    assert expected is not None
+    assert torch.allclose(head.average.module.begin.weight, expected, atol=1e-6)
+    model.eval()
+    head.loss(model.watch(batch().raw), batch(), "model")
+    assert torch.allclose(head.average.module.begin.weight, expected, atol=1e-6), "looking on changes nothing"
+
+
+def test_made_features_are_in_the_units_of_the_real_ones() -> None:
+    head = build().head("clip")
+    assert isinstance(head, Generate)
+    real = torch.randn(50, 5) * torch.tensor([1.0, 10, 100, 0.1, 5]) + torch.arange(5) * 7
+    head.fit([real[:20], real[20:]])
+    seen = Padded(head._as_seen(torch.zeros(1, 2, 5)), torch.tensor([2]))
+    assert torch.allclose(seen.data[0, 0], real.mean(0), atol=1e-4)
+    assert torch.allclose(head._as_seen(torch.ones(1, 1, 5))[0, 0] - real.mean(0), real.std(0), rtol=1e-3)
+
+
+def test_a_verdict_says_who_has_won_and_what_to_do() -> None:
+    head = build().head("clip")
+    assert isinstance(head, Generate)
+    assert head.verdict({"loss/clip_critic": 1.2}) == ""
+    assert "has won" in head.verdict({"loss/clip_critic": 0.001}) and "opponent_lr" in head.verdict(
+        {"loss/clip_critic": 0.001}
+    )
+    assert "has lost" in head.verdict({"loss/clip_critic": 5.0})
+
+
+# ---------------------------------------------------------------------------------------------------- the one loop
+
+
+class _Toy:
+    """The toy training with a generate head."""
+
+    def __init__(self, folder: Path) -> None:
+        self.toy = make_toy(folder)
+        for part in (self.toy.train, self.toy.val, self.toy.test):
+            part.targets["clip"] = part.targets["action"]
+
+    def model(self, seed: int = 0) -> Model:
+        width = self.toy.train.source.read(self.toy.train.rows[0], 0, 1)[0].shape[1]
+        return build(width, seed, disguise=0.5, penalty=1.0, penalty_share=0.5)
+
+
+def _bytes(model: Model) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+def test_interrupted_and_resumed_both_players_are_bit_equal(tmp_path: Path) -> None:
+    made = _Toy(tmp_path / "series")
+    toy, plan = made.toy, replace(PLAN, epochs=3, save_every=3, show_every=5, betas=(0.0, 0.99), opponent_lr=2.0)
+    whole = made.model()
+    toy.fit(whole, tmp_path / "whole", plan, val=False)
+    for at in (20, 60):
+        with pytest.raises(Interrupted):
+            toy.fit(made.model(), tmp_path / "broken", plan, val=False, train=SignalAt(toy.train, at, signal.SIGTERM),
+                    from_step=saved_step(tmp_path / "broken"))  # fmt: skip
+    broken = made.model(seed=5)
+    toy.fit(broken, tmp_path / "broken", plan, val=False, from_step=saved_step(tmp_path / "broken"))
+    assert _bytes(whole) == _bytes(broken), "both players, the average, and what spectral norms remember"
+    names = sorted(p.name for p in (tmp_path / "whole/samples").iterdir())
+    assert names == [f"clip_{step:07d}.png" for step in (5, 10, 15)]
+    assert [(tmp_path / "whole/samples" / n).read_bytes() for n in names] == [
+        (tmp_path / "broken/samples" / n).read_bytes() for n in names
+    ]
+    state = torch.load(tmp_path / "whole" / STATE, weights_only=True)
+    assert set(state["movers"]) == {"model", "clip"}
+    assert any("average" in name for name in state["model"]) and any(name.endswith("._u") for name in state["model"])
+
+
+def test_a_game_that_is_over_stops_and_says_why(tmp_path: Path) -> None:
+    made, said = _Toy(tmp_path / "series"), []
+    model = made.model()
+    head = model.head("clip")
+    assert isinstance(head, Generate)
+    head.verdict = lambda means: "the critic of 'clip' has won"  # type: ignore[method-assign]
+    now = made.toy.fit(model, tmp_path / "run", replace(PLAN, epochs=9), val=False, say=said.append)
+    assert now.is_finished and now.step == 20 < 9 * 6
+    assert said[-1] == "stopped at step 20, after 20 rows like this: the critic of 'clip' has won"
+
+
+def test_two_processes_keep_both_players_equal(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "two_players.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(tmp_path)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert one == other and len(one["digest"]) == 64 and one["steps"] == 18
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos in which a square goes left or right, and a model that makes such clips, hardly trained."""
+    folder = tmp_path_factory.mktemp("clips")
+    lines = ["path,label,split"]
+    for number in range(8):
+        label = ("left", "right")[number % 2]
+        frames = []
+        for t in range(12):
+            frame = np.full((48, 64, 3), 20 * number, np.uint8)
+            x = 2 + 4 * t if label == "right" else 50 - 4 * t
+            frame[20:30, x : x + 10] = 255
+            frames.append(frame)
+        make_video(folder / f"{number}.mp4", frames)
+        lines.append(f"{number}.mp4,{label},{'train' if number < 4 else 'test'}")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+    assert call("train", "puppets/generate.yaml", *_small(folder)) == 0
+    return folder
+
+
+def _small(folder: Path, *more: str) -> list[str]:
+    return [
+        f"data.path={folder}/clips.csv", f"run={folder}/run", "tracking.wandb=off", "clock.rate=10", "encoder.size=16",
+        "training.epochs=2", "training.batch_size=4", "core.hidden=8", "heads.clip.channels=8", "heads.clip.critic.channels=8",
+        "training.show_every=2", *more,
+    ]  # fmt: skip
+
+
+def test_train_writes_a_report_and_samples(clips: Path) -> None:
+    report = json.loads((clips / "run/report.json").read_text())
+    (row,) = report["rows"]
+    assert row["head"] == "clip" and row["count"] == 4 and {"closeness", "closeness_pooled", "diversity"} <= set(row)
+    sheet = cv2.imread(str(clips / "run/samples/clip_0000002.png"))
+    assert sheet is not None and sheet.shape == (4 * 16, 16 * 16, 3)
+
+
+def test_generate_writes_clips_sheets_and_the_same_again(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        "--model",
+        clips / "run",
+        "--label",
+        "left",
+        "--count",
+        "3",
+        "--seed",
+        "4",
+        "--length",
+        "70",
+        "--format",
+        "mp4",
+        "gif",
+        "png",
+    ]
+    assert call("generate", *asked, "--out", tmp_path / "one") == 0
+    assert "3 sequences" in capsys.readouterr().err
+    assert call("generate", *asked, "--out", tmp_path / "two") == 0
+    names = sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert names == sorted([f"left_seed4_{n:03d}.{kind}" for n in range(3) for kind in ("mp4", "gif")] + ["sheet.png"])
+    sheet = cv2.imread(str(tmp_path / "one/sheet.png"))
+    assert sheet is not None and sheet.shape == (3 * 16, 70 * 16, 3)
+    assert (tmp_path / "one/sheet.png").read_bytes() == (tmp_path / "two/sheet.png").read_bytes()
+    for kind in ("mp4", "gif"):
+        with av.open(str(tmp_path / f"one/left_seed4_000.{kind}")) as file:
+            assert sum(1 for _ in file.decode(video=0)) == 70
+
+
+def test_one_movement_with_another_content_and_from_one_to_another(clips: Path, tmp_path: Path) -> None:
+    common = ["generate", "--model", clips / "run", "--label", "left", "--format", "png"]
+    assert call(*common, "--count", "2", "--content-seed", "9", "--out", tmp_path / "other") == 0
+    assert call(*common, "--count", "2", "--out", tmp_path / "first") == 0
+    assert call(*common, "--count", "5", "--towards", "9", "--out", tmp_path / "between") == 0
+    first, other, between = (cv2.imread(str(tmp_path / name / "sheet.png")) for name in ("first", "other", "between"))
+    assert first is not None and other is not None and between is not None
+    assert not np.array_equal(first, other)
+    assert np.abs(first[:16].astype(int) - between[:16]).max() <= 2, "it begins where the seed is, but for rounding"
+    steps = [np.abs(between[16 * a : 16 * a + 16].astype(int) - between[:16]).mean() for a in range(5)]
+    assert steps == sorted(steps) and steps[0] == 0 < steps[1], "and goes away from it, step by step"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--label", "lefd"], "'lefd' is no class of this model. Did you mean 'left'?"),
+        (["--format", "npz"], "'npz' cannot hold frames"),
+        (["--prompt", "To be"], "--prompt is not for this model, which makes sequences"),
+        (["--top-k", "3"], "--top-k is not for this model, which makes sequences"),
+        (["--image", "a.png"], "trained to draw its content"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_a_sentence(
+    clips: Path, tmp_path: Path, capsys: Any, options: list[str], sentence: str
+) -> None:
+    assert call("generate", "--model", clips / "run", "--out", tmp_path / "out", *options) in (2, 3)
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_sequences_need_a_folder(clips: Path, capsys: Any) -> None:
+    assert call("generate", "--model", clips / "run") == 2
+    assert "--out DIR" in capsys.readouterr().err
+
+
+def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    assert call("train", "puppets/generate.yaml", *_small(clips, "heads.clip.first_frame=5", f"run={run}")) == 0
+    assert call("generate", "--model", run, "--out", tmp_path / "no") == 2
+    assert "--image" in capsys.readouterr().err
+    for number in (4, 7):
+        assert (
+            call(
+                "generate",
+                "--model",
+                run,
+                "--image",
+                clips / f"{number}.mp4",
+                "--format",
+                "png",
+                "--out",
+                tmp_path / str(number),
+            )
+            == 0
+        )
+    dark, bright = (cv2.imread(str(tmp_path / str(n) / "sheet.png")) for n in (4, 7))
+    assert dark is not None and bright is not None and not np.array_equal(dark, bright)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"core": {"cell": "mean", "layers": 0}}, "moves by a core of one direction"),
+        ({"core": {"bidirectional": True}}, "moves by a core of one direction"),
+        ({"heads": {"clip": {"kind": "generate", "makes": "tokens"}}}, "it would be tokens"),
+        (
+            {"encoder": {"kind": "frames", "size": 48}, "heads": {"clip": {"kind": "generate", "makes": "frames"}}},
+            "power of two",
+        ),
+        ({"heads": {"clip": {"kind": "generate", "critic": {"spectral": False}}}}, "nothing holds the critic"),
+        ({"heads": {"clip": {"kind": "generate", "first_frame": 1}}}, "first_frame is of pictures"),
+        ({"heads": {"clip": {"kind": "generate", "core": {"bidirectional": True}}}}, "a movement goes one way"),
+        (
+            {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},
+            "neither moves nor judges",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_generate_says_why(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        validate(Recipe, {"encoder": {"kind": "series"}, "heads": {"clip": {"kind": "generate"}}, **settings}, "x")
+
+
+def test_frames_are_learned_from_pixels_and_features_from_what_is_stored(tmp_path: Path, capsys: Any) -> None:
+    assert call("config", "puppets/generate.yaml", "data.read=features") == 2
+    assert "frames are learned from data.read: pixels" in capsys.readouterr().err
+
+
+def test_no_cnn_is_a_backbone_too() -> None:
+    backbone = FramesSection(backbone="pixels", size=16, grid=2).build_backbone()
+    picture = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    picture[:, :8, :8] = 255
+    found = backbone(picture)[0].view(3, 2, 2)
+    assert backbone.output_size == 12 and found[:, 0, 0] == pytest.approx(1.0) and found[:, 1, 1] == pytest.approx(-1.0)
+
+
+def test_a_model_that_makes_something_beside_a_recogniser_still_predicts(tmp_path: Path) -> None:
+    toy = make_toy(tmp_path / "series").train
+    assert isinstance(toy, RowDataset) and CPU.is_first
+    path = str(toy.source.root / "manifest.jsonl") if hasattr(toy.source, "root") else ""
+    run = tmp_path / "run"
+    manifest = next((tmp_path / "series").glob("*.jsonl"), None) or next((tmp_path / "series").glob("*.csv"))
+    settings = [
+        "heads={clip: {kind: generate}, action: {kind: classify}}", "encoder={kind: series}", "clock.rate=10", "core.hidden=8",
+        f"data.path={manifest}", "data.read=features", f"run={run}", "training.epochs=1", "tracking.wandb=off",
+        "evaluation.baselines=false", "evaluation.orders=false", "data.validation=0",
+    ]  # fmt: skip
+    (tmp_path / "c.yaml").write_text("heads: {action: {kind: classify}}\ndata: {path: x}\n")
+    assert call("train", tmp_path / "c.yaml", *settings) == 0
+    series = next(iter((tmp_path / "series").rglob("*.npy")))
+    assert call("predict", series, "--model", run, "--out", tmp_path / "said", "--format", "jsonl") == 0
+    row = json.loads((tmp_path / "said/predictions.jsonl").read_text())
+    assert row["status"] == "ok" and "action" in row and "clip" not in row and path is not None
+    assert call("generate", "--model", run, "--count", "2", "--out", tmp_path / "made") == 0
+    with np.load(tmp_path / "made/made.npz") as file:
+        assert len(file.files) == 2 and all(file[name].shape[0] == 16 for name in file.files)
