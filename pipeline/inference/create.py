@@ -65,13 +65,11 @@ def make_sequences(
     checkpoint.model.to(device).eval()
     head = generator_of(checkpoint)
     labels = _labels(head, label, count).to(device)
-    random = torch.Generator(device)
-    random.manual_seed(seed)
-    codes = head.generator.draw(count, length, random)
+    codes = _drawn(head, count, length, seed, device)
     if content_seed is not None:
-        codes = codes._replace(content=_drawn(head, count, content_seed, device).content)
+        codes = codes._replace(content=_drawn(head, count, length, content_seed, device).content)
     if towards is not None:
-        codes = _between(codes, _drawn(head, 1, towards, device))
+        codes = _between(codes, _drawn(head, 1, length, towards, device))
         labels = labels[:1].expand(count)
     if head.encoder is not None or image is not None:
         codes = _begun_from(checkpoint, head, codes, image, device)
@@ -93,10 +91,14 @@ def _labels(head: Generate, label: str | None, count: int) -> Tensor:
     return torch.full((count,), names.index(label))
 
 
-def _drawn(head: Generate, count: int, seed: int, device: torch.device) -> Codes:
+def _drawn(head: Generate, count: int, length: int, seed: int, device: torch.device) -> Codes:
+    """Each sequence's codes by themselves: the same whatever their count, and a longer one goes on where a shorter one ended."""
     random = torch.Generator(device)
-    random.manual_seed(seed)
-    return head.generator.draw(count, 1, random)
+    found = []
+    for number in range(count):
+        random.manual_seed(seed * 1_000_003 + number)
+        found.append(head.generator.draw(1, length, random))
+    return Codes(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def _between(codes: Codes, other: Codes) -> Codes:

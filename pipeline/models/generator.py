@@ -88,9 +88,8 @@ class Generator(nn.Module):
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=random, device=like.device, dtype=like.dtype)
 
-        return Codes(
-            normal(count, self.content_size), normal(count, steps, self.motion_size), normal(count, self.content_size)
-        )
+        content, start = normal(count, self.content_size), normal(count, self.content_size)
+        return Codes(content, normal(count, steps, self.motion_size), start)
 
     def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """labels: (B,) classes, zeros where there are none. Returns the sequence (B, T, ...) and the state to go on from."""
