@@ -187,10 +187,13 @@ class TokenGenerator(Generator):
         self.start, self.temperature = start, temperature
 
     def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """As `Generator`; words (B, T, V), each step one-hot."""
+        """As `Generator`; words (B, T, V), each step one-hot; the state ends with the vector of the last word (B, 1, E)."""
         wish = self.wish(labels)
-        after: State = self._first(codes, wish) if state is None else state
-        last = self.words(torch.full((len(wish),), self.start, device=wish.device))
+        if state is None:
+            after = self._first(codes, wish)
+            last = self.words(torch.full((len(wish),), self.start, device=wish.device))
+        else:
+            after, last = state[:-1], state[-1][:, 0]
         told = []
         for noise in codes.motion.unbind(1):
             y, after = self.core.step(torch.cat([noise, wish, last], dim=1), after)
@@ -198,4 +201,4 @@ class TokenGenerator(Generator):
             one = F.gumbel_softmax(scores, tau=self.temperature, hard=True)
             told.append(one)
             last = one @ self.words.weight
-        return torch.stack(told, dim=1), after
+        return torch.stack(told, dim=1), (*after, last[:, None])
