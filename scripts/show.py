@@ -217,6 +217,18 @@ PROMISES = [
         "BLEU >= 35 within 60 minutes of training",
         "show_words:translate",
     ),
+    Promise(
+        "gan-core",
+        "the generator's core, the recurrent critic's and the recogniser's",
+        "instances of one class, made by one section",
+        "show_gan:gan_core",
+    ),
+    Promise(
+        "gan-resume",
+        "a GAN killed in mid-epoch and resumed; two processes under torchrun",
+        "bit-equal, both players, averages and norms; replicas equal",
+        "show_gan:gan_resume",
+    ),
 ]
 
 

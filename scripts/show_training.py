@@ -50,12 +50,12 @@ def resume(data: Path, seeds: int) -> Answer:
             train.broken("terminated", [(signal.SIGTERM, 3 * EPOCH + 5)]),
             loaded.broken("Ctrl-C, 2 workers", [(signal.SIGINT, EPOCH + 6)], to_group=True),
         ]
-        holds += [steps < 60 * EPOCH, *(_same(whole, run) for run in broken)]
+        holds += [steps < 60 * EPOCH, *(same_runs(whole, run) for run in broken)]
         holds.append(any(stop % EPOCH for stop in broken[0].stops))
         interrupted += len(broken)
         settings = [f"training.seed={seed + 1000}", "tracking.wandb=off"]
         other = Training(work / f"other{seed}", make, settings).finish("whole")
-        holds.append(not _same(whole, other, "another seed (must differ)"))
+        holds.append(not same_runs(whole, other, "another seed (must differ)"))
     figure, equal = _two_processes(work, make)
     return f"{interrupted} interrupted runs bit-equal to whole ones: {all(holds)}; {figure}", all(holds) and equal
 
@@ -104,7 +104,7 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _same(whole: Run, other: Run, what: str = "") -> bool:
+def same_runs(whole: Run, other: Run, what: str = "") -> bool:
     """Whether two finished runs are equal to the last bit: weights, state, rows, report."""
     weights, report = (whole.folder / name for name in ("model/weights.safetensors", "report.json"))
     equal = {
@@ -153,7 +153,7 @@ def _two_processes(work: Path, manifest: Path) -> Answer:
     settings = ["tracking.wandb=off", "training.epochs=8"]
     dropped = Training(work / "two_dropout", manifest, settings, start=TWO)
     whole = dropped.finish("whole")
-    same = _same(
+    same = same_runs(
         whole,
         dropped.broken("killed", [(signal.SIGKILL, EPOCH + 4), (signal.SIGTERM, 4 * EPOCH + 9)]),
         "2 processes, dropout, killed",
