@@ -197,7 +197,7 @@ def test_metrics_by_hand():
     assert all(word < UNKNOWN - 1 for e in evidence for word in (*e.said, *e.greedy, *e.bare))
     low, high = head.interval(evidence, ["a", "b", "c", "d"])
     assert low <= found["word_accuracy"] <= high
-    assert pickle.loads(pickle.dumps(evidence)) == evidence and head.calibrate(evidence, evidence) == ""
+    assert pickle.loads(pickle.dumps(evidence)) == evidence
     perfect = [type(e)(e.said, e.said, e.said, e.said, False) for e in evidence]
     assert head.metrics(perfect)["word_accuracy"] == 1.0
 

@@ -158,10 +158,6 @@ class Anticipate(nn.Module):
         found["count"] = int(counts[0].sum())
         return found
 
-    def calibrate(self, train: Sequence[Tensor], validation: Sequence[Tensor]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def interval(self, evidence: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
         """The 95 % interval of the accuracy over the leads above 0, drawn by groups."""
         right, total = _hits(torch.stack(list(evidence)))

@@ -268,10 +268,6 @@ class Caption(nn.Module):
             for ids, refs, probability in zip(found.tokens[:, 0], target.unpad(), sure.tolist(), strict=True)
         ]
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """BLEU-1 ... BLEU-4, ROUGE-L, CIDEr-D against all sentences of each row, and the perplexity of the first of them a
         token. CIDEr-D needs two rows: nan for one.

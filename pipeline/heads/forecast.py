@@ -186,10 +186,6 @@ class Forecast(nn.Module):
             found |= {f"below_{q:g}": float(b) for q, b in zip(self.quantiles, below, strict=True)}
         return found
 
-    def calibrate(self, train: Sequence[Tensor], validation: Sequence[Tensor]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def interval(self, evidence: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
         """The 95 % interval of the skill, drawn by groups."""
         error = 1 if self.point == "mean" else 2

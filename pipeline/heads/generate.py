@@ -225,10 +225,6 @@ class Generate(nn.Module):
             for r, m in zip(Padded(_coarse(real.data), real.lengths).unpad(), _coarse(made), strict=True)
         ]
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
         """None: distances of distributions are of all samples together."""
         return float("nan"), float("nan")

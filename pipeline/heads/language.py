@@ -125,10 +125,6 @@ class Language(nn.Module):
         ]
         return [Evidence(n, c, len(t)) for n, c, t in zip(nats.tolist(), count.tolist(), texts, strict=True)]
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Nats and perplexity a token, bits a character, over all tokens of all texts together; `log_likelihood` is minus the
         nats, so that more is better.

@@ -259,10 +259,6 @@ class Segment(nn.Module):
         )
         return [Evidence(*(None if p is None else p.cpu().numpy() for p in one)) for one in parts]  # type: ignore[arg-type]
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Frame accuracy, edit and F1 of the path; the same of the steps alone (`argmax_...`) and of a stream (`lag_...`);
         mean average precision a frame. Background counts nowhere but in the frame accuracy's name: see "background".

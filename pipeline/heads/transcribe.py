@@ -180,10 +180,6 @@ class Transcribe(nn.Module):
         parts = zip(truths, said, map(greedy, rows), bare, is_short, strict=True)
         return [Evidence(*one) for one in parts]
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """Nothing to fit."""
-        return ""
-
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
         """Word error rate of the answer with its kinds of errors; that of the best path (`greedy_...`) and of the beam without
         language model and bonus (`bare_...`). word_accuracy: 1 - word error rate; below 0 where more is wrong than there

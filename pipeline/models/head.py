@@ -56,12 +56,6 @@ class Head(Protocol):
         """What it would answer to each sample, beside the truth."""
         ...
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """After training: fit what says how far its answers can be trusted, from its own evidence. Returns what was done,
-        or not, in a sentence; empty where it has nothing to fit.
-        """
-        ...
-
     def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
         """The 95 % interval of the metric it is watched by; a sample's group is the person or recording it is of."""
         ...
@@ -103,6 +97,15 @@ class Follower(Protocol):
         """If the stream ended here: the labels of the looks that still waited, and the answer about the whole where its
         memory needs no more room for hours than for seconds. The memory stays as it is.
         """
+        ...
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A head that says how far its answers can be trusted."""
+
+    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
+        """After training: fit that, from its own evidence. Returns what was done, or not, in a sentence."""
         ...
 
 

@@ -16,6 +16,7 @@ from pipeline.data.dataset import RowDataset
 from pipeline.data.manifest import Row
 from pipeline.heads.classify import Classify, Evidence, scores_and_labels
 from pipeline.metrics.calibration import auroc, energy, max_logit
+from pipeline.models.head import Calibrated
 from pipeline.models.model import Model
 from pipeline.training.evaluate import judge
 
@@ -32,13 +33,19 @@ def calibrate(
     device: torch.device,
     say: Callable[[str], None],
 ) -> None:
-    """Let every head fit what it needs on whole rows as it will see them: no window, no augmentation, no dropout."""
-    few = RowDataset(_evenly(train.rows), train.source, train.targets, seed=train.seed)
+    """Let the heads that want it fit what they need on whole rows as they will see them: no window, no augmentation, no dropout."""
+    heads = {name: head for name in model.heads if isinstance(head := model.head(name), Calibrated)}
+    if not heads:
+        return
+    targets = {name: train.targets[name] for name in heads}
+    few = RowDataset(_evenly(train.rows), train.source, targets, seed=train.seed)
     known = judge(model, few, batch_size=batch_size, device=device).evidence
-    held = judge(model, validation, batch_size=batch_size, device=device).evidence if validation is not None else {}
-    for name in model.heads:
-        if sentence := model.head(name).calibrate(known[name], held.get(name, [])):
-            say(sentence)
+    held = {}
+    if validation is not None:
+        chosen = RowDataset(validation.rows, validation.source, targets, seed=validation.seed)
+        held = judge(model, chosen, batch_size=batch_size, device=device).evidence
+    for name, head in heads.items():
+        say(head.calibrate(known[name], held.get(name, [])))
 
 
 def unknown_metrics(

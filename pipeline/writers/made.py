@@ -58,7 +58,7 @@ def _together(kind: str, names: Sequence[str], values: Sequence[np.ndarray | str
     arrays = [v for v in values if isinstance(v, np.ndarray)]
     if kind == "npz":
         file = io.BytesIO()
-        np.savez_compressed(file, **dict(zip(names, arrays, strict=True)))
+        np.savez_compressed(file, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
         return file.getvalue()
     sheet = np.concatenate([np.concatenate(list(clip), axis=1) for clip in arrays])
     return cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))[1].tobytes()
