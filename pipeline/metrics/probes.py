@@ -1,0 +1,242 @@
+"""Small networks trained to tell made sequences from real ones, or to foretell real ones from made ones: TimeGAN's two scores.
+
+In: real and made clips, each a list of (T_i, D) or (N, T, D), of a few dozen dimensions (project features by `Space.features` first).
+Out: numbers, the same for the same seed on one machine. Knows nothing of generators. The real clips must be ones that the generator
+never saw.
+
+Yoon et al. 2019 (NeurIPS, "Time-series Generative Adversarial Networks"). A probe that fails to learn also says "cannot be told
+apart": believe one only after it has rejected every control of `probe_controls` (`controls_rejected`).
+
+Every training is on one thread, from a seed, and leaves the caller's random state alone; 200 clips a side of 24 x 32 take seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.metrics.controls import half_the_modes, mean_plus_noise, noise, shuffled
+from pipeline.metrics.generation import Clips, as_clips
+
+Probe = Literal["weak", "strong"]
+
+LEAST_CLIPS = 12
+LEAST_STEPS = 4
+BATCH = 64
+REJECTED = 0.1  # 0.1 beyond real halves: 60 of 100 clips told rightly where chance tells 50
+
+
+def discriminative_score(
+    real: Clips, made: Clips, probe: Probe = "strong", *, folds: int = 3, epochs: int = 40, seed: int = 0
+) -> float:
+    """|balanced accuracy - 0.5| of a probe on held-out clips: 0 if it cannot tell them apart (or is weak), 0.5 if it always can.
+
+    Every clip is held out once: the accuracy is over all clips of `folds` probes. At 200 clips a side, luck alone gives about 0.02.
+    "weak": a GRU over the standardised steps, its last state read, as TimeGAN's. "strong": convolutions over standardised
+    [x, delta x], means and maxima over time read. All clips are cut to the first steps of the shortest, so that lengths tell
+    nothing. At least 12 clips a side and 4 steps.
+    """
+    first, second = as_clips(real, LEAST_STEPS), as_clips(made, LEAST_STEPS)
+    _same_width(first, second)
+    if min(len(first), len(second)) < LEAST_CLIPS:
+        raise ValueError(f"{len(first)} real and {len(second)} made clips: a probe needs {LEAST_CLIPS} of each. Give more.")
+    if not 2 <= folds <= LEAST_CLIPS:
+        raise ValueError(f"folds={folds}: give 2 to {LEAST_CLIPS}, so that each holds clips out and trains on some.")
+    steps = min(len(clip) for clip in first + second)
+    x = torch.from_numpy(np.stack([clip[:steps] for clip in first + second])).float()
+    y = torch.cat([torch.ones(len(first)), torch.zeros(len(second))])
+    with _alone(seed):
+        order = torch.argsort(torch.rand(len(y)))
+        fold = torch.empty(len(y), dtype=torch.long)
+        for side in (0, 1):  # as many of each side in every fold
+            rows = order[y[order] == side]
+            fold[rows] = torch.arange(len(rows)) % folds
+        right = torch.empty(len(y))
+        for held in range(folds):
+            train, test = fold != held, fold == held
+            network = _classifier(probe, x[train], y[train], epochs)
+            with torch.no_grad():
+                right[test] = ((network(x[test]) > 0) == (y[test] > 0.5)).float()
+    accuracy = (right[y == 1].mean() + right[y == 0].mean()) / 2
+    return abs(float(accuracy) - 0.5)
+
+
+def predictive_score(made: Clips, real: Clips, *, epochs: int = 60, seed: int = 0) -> float:
+    """Train on made, test on real: mean absolute error of a GRU that foretells the next step, in real standard deviations.
+
+    Put it between training on (other) real clips and `persistence_error`. All dimensions are foretold, as a change from
+    the step before: a probe that learned nothing of motion repeats the last step. TimeGAN foretells the last dimension only.
+    """
+    train, test = as_clips(made, LEAST_STEPS), as_clips(real, LEAST_STEPS)
+    _same_width(train, test)
+    mean, deviation = _statistics(test)
+    with _alone(seed):
+        network = _Forecaster(test[0].shape[1])
+        clips = [torch.from_numpy((clip - mean) / deviation).float().clamp(-10, 10) for clip in train]
+        steps = min(len(clip) for clip in clips)
+        x = torch.stack([clip[:steps] for clip in clips])
+        _train(network, lambda rows: (network(x[rows][:, :-1]) - x[rows][:, 1:]).abs().mean(), len(x), epochs)
+        with torch.no_grad():
+            errors = [_forecast_error(network, (clip - mean) / deviation) for clip in test]
+    return float(np.concatenate(errors).mean())
+
+
+def persistence_error(real: Clips) -> float:
+    """The error of `predictive_score` for foretelling that nothing changes."""
+    found = as_clips(real, 2)
+    _, deviation = _statistics(found)
+    return float(np.concatenate([abs(np.diff(clip / deviation, axis=0)).mean(1) for clip in found]).mean())
+
+
+def probe_controls(
+    real: Clips, random: np.random.Generator, labels: Sequence[Hashable] | None = None
+) -> dict[str, list[np.ndarray]]:
+    """What a probe must reject before it may speak, made from real clips: {name: clips}. labels: of the clips, for half the modes."""
+    return {
+        "noise": noise(real, random),
+        "shuffled": shuffled(real, random),
+        "mean + noise": mean_plus_noise(real, random),
+        "half the modes": half_the_modes(real, labels),
+    }
+
+
+def controls_rejected(
+    score: Callable[[Clips, Clips], float], real: Clips, other: Clips, controls: Mapping[str, Clips]
+) -> dict[str, float]:
+    """`score(real, .)` of other real clips (the floor, "real") and of every control: {name: score}.
+
+    The controls are made from `other`, so that nothing else sets them apart. See `trusted` for the verdict.
+    """
+    return {"real": score(real, other)} | {name: score(real, clips) for name, clips in controls.items()}
+
+
+def trusted(scores: Mapping[str, float], margin: float = REJECTED) -> bool:
+    """Whether a table of `controls_rejected` lets its probe speak: every control scores `margin` worse than real."""
+    return all(scores[name] >= scores["real"] + margin for name in scores if name != "real")
+
+
+class _Weak(nn.Module):
+    """(B, T, D) standardised -> logits (B,): a GRU's last state."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.core = nn.GRU(width, max(16, width // 2), batch_first=True)
+        self.answer = nn.Linear(self.core.hidden_size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(self.core(x)[0][:, -1])[:, 0]
+
+
+class _Strong(nn.Module):
+    """(B, T, 2 D) standardised [x, delta x] -> logits (B,): convolutions, then means and maxima over time."""
+
+    def __init__(self, width: int, channels: int = 64) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv1d(2 * width, channels, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv1d(channels, channels, 5, padding=2),
+            nn.LeakyReLU(0.2),
+        )
+        self.answer = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.look(x.transpose(1, 2))  # (B, C, T)
+        return self.answer(torch.cat([seen.mean(2), seen.amax(2)], 1))[:, 0]
+
+
+class _Standard(nn.Module):
+    """Standardises by what it was made from, channel by channel, then asks the network; adds delta x if told to."""
+
+    def __init__(self, network: nn.Module, x: Tensor, has_change: bool) -> None:
+        super().__init__()
+        self.network, self.has_change = network, has_change
+        rows = self.widen(x).flatten(0, 1)
+        self.mean, self.deviation = rows.mean(0), rows.std(0)
+        self.deviation = torch.where(self.deviation > 1e-6 * self.deviation.max(), self.deviation, torch.inf)
+
+    def widen(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, 1:], x.diff(dim=1)], 2) if self.has_change else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        # a few wild values must not hide the rest from the network
+        return self.network(((self.widen(x) - self.mean) / self.deviation).clamp(-10, 10))
+
+
+class _Forecaster(nn.Module):
+    """(B, T, D) -> the next step after each, (B, T, D)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.core = nn.GRU(width, 64, batch_first=True)
+        self.answer = nn.Linear(64, width)
+        nn.init.zeros_(self.answer.weight)  # it begins by repeating the last step
+        nn.init.zeros_(self.answer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.answer(self.core(x)[0])
+
+
+def _classifier(probe: Probe, x: Tensor, y: Tensor, epochs: int) -> nn.Module:
+    """x (B, T, D), y (B,) 1 for real: the trained probe, ready to judge."""
+    if probe == "weak":
+        network = _Standard(_Weak(x.shape[2]), x, has_change=False)
+    elif probe == "strong":
+        network = _Standard(_Strong(x.shape[2]), x, has_change=True)
+    else:
+        raise ValueError(f"There is no probe {probe!r}. Choose 'weak' or 'strong'.")
+    weight = torch.where(y > 0.5, 0.5 / y.mean(), 0.5 / (1 - y).mean())  # sides of different sizes count the same
+
+    def loss(rows: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(network(x[rows]), y[rows], weight[rows])
+
+    _train(network, loss, len(x), epochs)
+    return network.eval()
+
+
+def _train(network: nn.Module, loss: Callable[[Tensor], Tensor], count: int, epochs: int) -> None:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.05)
+    steps = epochs * -(-count // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    for _ in range(epochs):
+        for rows in torch.randperm(count).split(BATCH):
+            optimizer.zero_grad()
+            loss(rows).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+
+
+def _forecast_error(network: nn.Module, clip: np.ndarray) -> np.ndarray:
+    x = torch.from_numpy(clip).float()[None]
+    return (network(x[:, :-1]) - x[:, 1:]).abs().mean(2)[0].numpy()
+
+
+def _statistics(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (D,) over all steps; a dimension that never changes has the deviation infinity, and counts nothing."""
+    rows = np.concatenate(clips)
+    deviation = rows.std(0)
+    return rows.mean(0), np.where(deviation > 1e-6 * deviation.max(), deviation, np.inf)
+
+
+def _same_width(real: list[np.ndarray], made: list[np.ndarray]) -> None:
+    if real[0].shape[1] != made[0].shape[1]:
+        raise ValueError(f"One set has D = {real[0].shape[1]}, the other {made[0].shape[1]}. Measure both in one space.")
+
+
+@contextmanager
+def _alone(seed: int) -> Iterator[None]:
+    """One thread, a seed and gradients, and everything as before afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
