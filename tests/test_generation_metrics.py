@@ -109,7 +109,10 @@ def test_on_time_the_controls_are_far_and_other_real_clips_near(world):
         assert frechet_time(real, clips, space) > 5 * floor, name
     assert frechet_time(real, controls.copied(real, 40, random), space) == pytest.approx(0, abs=1e-9)
     for still in ("frozen", "still mean"):
-        assert share_of_the_way(frechet_time(real, made[still], space), floor, frechet_time(real, made["noise"], space)) < 0.5
+        assert (
+            share_of_the_way(frechet_time(real, made[still], space), floor, frechet_time(real, made["noise"], space))
+            < 0.5
+        )
 
 
 def test_what_runs_one_way_is_far_from_itself_backwards():
@@ -139,7 +142,9 @@ def test_the_scores_are_the_same_after_a_rotation_of_the_features_and_a_change_o
 @pytest.mark.parametrize("size", [2, 40])
 def test_a_space_finds_the_directions_of_the_real_clips_whichever_is_more_steps_or_dimensions(size):
     random = np.random.default_rng(0)
-    into = np.linalg.qr(random.normal(size=(300, 5)))[0].T  # (5, 300): the clips live in five of three hundred dimensions
+    into = np.linalg.qr(random.normal(size=(300, 5)))[
+        0
+    ].T  # (5, 300): the clips live in five of three hundred dimensions
     clips = [clip @ into for clip in sines(10, 0, steps=7)]
     space = Space.fit(clips, size)
     for basis in (space.basis, space.change_basis):

@@ -36,7 +36,9 @@ def as_clips(clips: Clips, least_steps: int = 1) -> list[np.ndarray]:
                 f"Clip {number} has a length of {len(clip)}, and this measure needs {least_steps} steps. Leave it out."
             )
         if not np.isfinite(clip).all():
-            raise ValueError(f"Clip {number} holds NaN or infinity. Look at the run that made it; no score can be given.")
+            raise ValueError(
+                f"Clip {number} holds NaN or infinity. Look at the run that made it; no score can be given."
+            )
     return found
 
 
@@ -123,10 +125,14 @@ def frechet(a: Any, b: Any, shrinkage: float = 0.0) -> float:
     shrinkage s in 0..1: covariances become (1 - s) C + s tr(C) / K I (the target of Ledoit & Wolf 2004); 0.1 or so calms few samples.
     """
     if not 0 <= shrinkage <= 1:
-        raise ValueError(f"A shrinkage of {shrinkage} is none. Give 0 (none) to 1 (the same variance in all directions).")
+        raise ValueError(
+            f"A shrinkage of {shrinkage} is none. Give 0 (none) to 1 (the same variance in all directions)."
+        )
     first, second = _array(a), _array(b)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
-        raise ValueError(f"Samples of the shapes {first.shape} and {second.shape}: give (N, K) and (M, K), N and M >= 2.")
+        raise ValueError(
+            f"Samples of the shapes {first.shape} and {second.shape}: give (N, K) and (M, K), N and M >= 2."
+        )
     root_a, trace_a = _root_covariance(first, shrinkage)
     root_b, trace_b = _root_covariance(second, shrinkage)
     shift = ((first.mean(0) - second.mean(0)) ** 2).sum()
@@ -191,7 +197,9 @@ def modes(labels: Sequence[int] | np.ndarray, count: int) -> dict[str, float | i
     """Of a classifier's labels 0..count-1 of made clips: `covered`, how many classes come at all, and `effective`, exp(entropy)."""
     numbers = np.asarray(labels, dtype=np.int64)
     if not len(numbers) or numbers.min() < 0 or numbers.max() >= count:
-        raise ValueError(f"Labels {numbers.tolist()[:8]} are not all in 0..{count - 1}. Give one label a clip, at least one.")
+        raise ValueError(
+            f"Labels {numbers.tolist()[:8]} are not all in 0..{count - 1}. Give one label a clip, at least one."
+        )
     shares = np.bincount(numbers, minlength=count) / len(numbers)
     present = shares[shares > 0]
     return {"covered": len(present), "effective": float(np.exp(-(present * np.log(present)).sum())), "count": count}

@@ -44,7 +44,9 @@ def discriminative_score(
     first, second = as_clips(real, LEAST_STEPS), as_clips(made, LEAST_STEPS)
     _same_width(first, second)
     if min(len(first), len(second)) < LEAST_CLIPS:
-        raise ValueError(f"{len(first)} real and {len(second)} made clips: a probe needs {LEAST_CLIPS} of each. Give more.")
+        raise ValueError(
+            f"{len(first)} real and {len(second)} made clips: a probe needs {LEAST_CLIPS} of each. Give more."
+        )
     if not 2 <= folds <= LEAST_CLIPS:
         raise ValueError(f"folds={folds}: give 2 to {LEAST_CLIPS}, so that each holds clips out and trains on some.")
     steps = min(len(clip) for clip in first + second)
@@ -183,7 +185,7 @@ class _Forecaster(nn.Module):
 
 
 def _classifier(probe: Probe, x: Tensor, y: Tensor, epochs: int) -> nn.Module:
-    """x (B, T, D), y (B,) 1 for real: the trained probe, ready to judge."""
+    """Clips x (B, T, D), y (B,) 1 for real: the trained probe, ready to judge."""
     if probe == "weak":
         network = _Standard(_Weak(x.shape[2]), x, has_change=False)
     elif probe == "strong":
@@ -226,7 +228,9 @@ def _statistics(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _same_width(real: list[np.ndarray], made: list[np.ndarray]) -> None:
     if real[0].shape[1] != made[0].shape[1]:
-        raise ValueError(f"One set has D = {real[0].shape[1]}, the other {made[0].shape[1]}. Measure both in one space.")
+        raise ValueError(
+            f"One set has D = {real[0].shape[1]}, the other {made[0].shape[1]}. Measure both in one space."
+        )
 
 
 @contextmanager
