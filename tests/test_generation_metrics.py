@@ -103,6 +103,7 @@ def test_on_time_the_controls_are_far_and_other_real_clips_near(world):
         "still mean": controls.still_mean(other),
         "shuffled": controls.shuffled(other, random),
         "noise": controls.noise(other, random),
+        "correlated noise": controls.correlated_noise(other, random),
         "mean + noise": controls.mean_plus_noise(other, random),
     }
     for name, clips in made.items():
@@ -235,8 +236,10 @@ def test_controls_keep_what_they_promise():
     for torn, source in zip(controls.shuffled(real, random), real, strict=True):
         assert np.array_equal(np.sort(torn, 0), np.sort(source, 0)) and not np.array_equal(torn, source)
     steps = np.concatenate(real)
-    drawn = np.concatenate(controls.noise(real * 30, random))
+    drawn = np.concatenate(controls.noise(real * 10, random))
     assert np.allclose(drawn.mean(0), steps.mean(0), atol=0.02) and np.allclose(drawn.std(0), steps.std(0), atol=0.02)
+    drawn = np.concatenate(controls.correlated_noise(real * 5, random))
+    assert np.allclose(np.cov(drawn, rowvar=False), np.cov(steps, rowvar=False), atol=0.02)
     still = controls.mean_plus_noise(real, random, scale=0)
     assert all(np.allclose(resample(clip, 14)[[0, -1]], still[0][[0, -1]]) for clip in still)
     again = controls.noise(real, np.random.default_rng(7)), controls.noise(real, np.random.default_rng(7))

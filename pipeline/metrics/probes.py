@@ -32,7 +32,7 @@ REJECTED = 0.1  # 0.1 beyond real halves: 60 of 100 clips told rightly where cha
 
 
 def discriminative_score(
-    real: Clips, made: Clips, probe: Probe = "strong", *, folds: int = 3, epochs: int = 40, seed: int = 0
+    real: Clips, made: Clips, probe: Probe = "strong", *, folds: int = 3, epochs: int = 60, seed: int = 0
 ) -> float:
     """|balanced accuracy - 0.5| of a probe on held-out clips: 0 if it cannot tell them apart (or is weak), 0.5 if it always can.
 
@@ -202,9 +202,9 @@ def _classifier(probe: Probe, x: Tensor, y: Tensor, epochs: int) -> nn.Module:
 
 
 def _train(network: nn.Module, loss: Callable[[Tensor], Tensor], count: int, epochs: int) -> None:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.05)
     steps = epochs * -(-count // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     for _ in range(epochs):
         for rows in torch.randperm(count).split(BATCH):
             optimizer.zero_grad()
