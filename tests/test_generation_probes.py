@@ -24,7 +24,7 @@ def waves(count: int, seed: int, size: int = 4, steps: int = 12) -> tuple[list[n
     kinds = [("slow", "fast")[number % 2] for number in range(count)]
     clips = []
     for kind in kinds:
-        pace, middle = (0.4, -1.5) if kind == "slow" else (0.9, 1.5)
+        pace, middle = (0.4, -1.0) if kind == "slow" else (0.9, 1.0)
         phase = random.uniform(-np.pi, np.pi, size)
         clips.append(middle + np.sin(pace * np.arange(steps)[:, None] + phase))
     return clips, kinds
@@ -32,11 +32,11 @@ def waves(count: int, seed: int, size: int = 4, steps: int = 12) -> tuple[list[n
 
 @pytest.mark.parametrize("probe", ["weak", "strong"])
 def test_a_probe_rejects_every_control_and_lets_real_clips_pass(probe):
-    (real, _), (other, kinds) = waves(80, 0), waves(80, 1)
+    (real, _), (other, kinds) = waves(120, 0), waves(120, 1)
     controls = probe_controls(other, np.random.default_rng(0), kinds)
-    scores = controls_rejected(partial(discriminative_score, probe=probe, epochs=50, folds=2), real, other, controls)
+    scores = controls_rejected(partial(discriminative_score, probe=probe, folds=2), real, other, controls)
     assert scores["real"] < 0.1, scores
-    assert trusted(scores), scores
+    assert trusted(scores, margin=0.05), scores
     assert set(scores) == {"real", *controls}
 
 
