@@ -53,6 +53,17 @@ def test_lengths_tell_a_probe_nothing():
     assert discriminative_score(real, short, epochs=3) == cut
 
 
+def test_whole_groups_are_held_out():
+    random = np.random.default_rng(0)
+    # each person looks like nobody else; the first twelve are "real", the rest "made"
+    people = random.normal(size=(24, 1, 16)) * 3
+    clips = [people[number // 5] + random.normal(0, 0.1, (6, 16)) for number in range(120)]
+    names = [number // 5 for number in range(60)]
+    ask = partial(discriminative_score, clips[:60], clips[60:], epochs=40)
+    assert ask() > 0.4  # it knows the people
+    assert ask(groups=names, made_groups=names) < 0.3
+
+
 def test_a_probe_leaves_the_random_state_the_threads_and_the_gradients_alone():
     real, _ = waves(24, 0)
     torch.manual_seed(5)
@@ -98,6 +109,8 @@ def test_a_probe_is_believed_only_when_each_control_is_far_from_real():
         (lambda clips: discriminative_score(clips, [clip[:, :2] for clip in clips]), "in one space"),
         (lambda clips: discriminative_score(clips, [clip[:3] for clip in clips]), "needs 4 steps"),
         (lambda clips: discriminative_score(clips, clips, folds=1), "give 2 to 12"),
+        (lambda clips: discriminative_score(clips, clips, groups=[0] * 12), "at least 3 different"),
+        (lambda clips: discriminative_score(clips, clips, groups=[0]), "give each clip's"),
         (lambda clips: discriminative_score(clips, clips, probe="huge"), "'weak' or 'strong'"),  # pyright: ignore[reportArgumentType]
     ],
 )
