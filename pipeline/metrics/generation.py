@@ -83,7 +83,7 @@ class Space:
 
     @classmethod
     def fit(cls, clips: Clips, size: int | None = None) -> Space:
-        """From REAL clips, T >= 2. size: K; None takes half the number of clips, but 16 to 32; never more than D or the steps."""
+        """From REAL clips, T >= 2; for probes, ones of neither side. size: K; None takes half the number of clips, but 16 to 32; never more than D or the steps."""
         found = as_clips(clips, 2)
         steps, changes = np.concatenate(found), np.concatenate([np.diff(clip, axis=0) for clip in found])
         size = min(32, max(16, len(found) // 2)) if size is None else size
