@@ -38,7 +38,8 @@ def sentiment(data: Path, seeds: int) -> Answer:
     """rt_polarity, 10 folds: a GRU over words beside a bag of embeddings and tf-idf with logistic regression."""
     work, watch = proof.fresh("sentiment"), proof.Stopwatch()
     proof.prepare_dataset("rt_polarity", "--folder", data / "text/rt_polarity", "--out", work / "set")
-    common = [f"data.path={work}/set/manifest.jsonl"]
+    vectors = data / "weights/glove100d_20k/glove100d_20k.npz"
+    common = [f"data.path={work}/set/manifest.jsonl", f"encoder.vectors={vectors}"]
     jobs = [
         [
             *common,
@@ -55,8 +56,8 @@ def sentiment(data: Path, seeds: int) -> Answer:
     counted = [_tfidf(rows_of("rt_polarity/sentiment.yaml", *common, f"data.fold={fold}")) for fold in range(10)]
     line = sum(right for right, _ in counted) / sum(count for _, count in counted)
     core = [proof.pooled(found) for found in by_seed]
-    rows = [("GRU, both directions", core)]
-    rows += [(f"{n} (bag of embeddings)", [proof.pooled(by_seed[0], n)]) for n in ("mean-pool linear", "mean-pool MLP")]
+    rows = [("GRU, both directions, from GloVe's vectors", core)]
+    rows += [(f"{n} (bag of embeddings, GloVe)", [proof.pooled(by_seed[0], n)]) for n in ("mean-pool linear", "mean-pool MLP")]
     rows += [("tf-idf of 1 and 2 words, logistic regression", [line])]
     note = f"10 folds by text, doubles together; {len(jobs)} trainings with baselines in {watch.seconds:.0f} s"
     show_table("rt_polarity: accuracy", rows, note)
