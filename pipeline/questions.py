@@ -35,7 +35,8 @@ from pipeline.section import Fraction, Positive, Section
 class Around(NamedTuple):
     """What a head stands in: the width of the core's outputs, looks a second, whether the core can stream, the width of what
     the core is given, the sense with the width of its raw sequence, and how many looks make one step of the core; of a
-    sense of tokens its words and their embedding; pixels a side of frames; the section of the core.
+    sense of tokens its words and their embedding; pixels a side of frames; the section of the core; the segment head that
+    a caption describes.
     """
 
     input_size: int
@@ -49,6 +50,7 @@ class Around(NamedTuple):
     embedding: nn.Embedding | None = None
     size: int = 0
     core: CoreSection | None = None
+    segment: Segment | None = None
 
 
 class ClassifySection(Section):
@@ -234,6 +236,12 @@ class CaptionSection(Section):
         Attention,
         Field(description="soft looks back at the steps, mean at all alike, none keeps the first state alone"),
     ] = "soft"
+    over: Annotated[
+        Literal["steps", "spans"],
+        Field(
+            description="what is looked back at: the steps, or the spans of the head in `describes`, which keeps their order"
+        ),
+    ] = "steps"
     feed: Annotated[
         bool, Field(description="the last glance is read beside the next word: follows the order of events, but slower")
     ] = False
@@ -262,6 +270,14 @@ class CaptionSection(Section):
     ] = None
     watch: Annotated[Watch, Field(description="the metric that chooses the best epoch")] = "cider_d"
 
+    @model_validator(mode="after")
+    def _knows_whose_spans(self) -> CaptionSection:
+        if self.over == "spans" and self.describes is None:
+            raise ValueError(
+                "over: spans looks back at the spans of another head, and describes names none; name a segment head there"
+            )
+        return self
+
     @property
     def columns(self) -> tuple[str, ...]:
         """What its answers are made of."""
@@ -279,8 +295,9 @@ class CaptionSection(Section):
     def build(self, name: str, around: Around, vocabulary: Any, counts: Mapping[str, int] | None) -> Caption:
         """The head."""
         assert isinstance(vocabulary, Words)
-        settings = self.model_dump(exclude={"kind", "embedding", "beam", *SETTINGS})
+        settings = self.model_dump(exclude={"kind", "embedding", "beam", "over", *SETTINGS})
         return Caption(
+            segment=around.segment if self.over == "spans" else None,
             name=name,
             input_size=around.input_size,
             words=vocabulary,

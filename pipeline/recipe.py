@@ -286,11 +286,14 @@ class Recipe(Section):
             self.encoder.size if self.encoder.kind == "frames" else 0,
             self.core,
         )
-        heads = {
-            name: section.build(name, around, vocabularies[name], (counts or {}).get(name))  # type: ignore[arg-type]
-            for name, section in self.heads.items()
-        }
-        return Model(encoder, core, heads)
+        heads: dict[str, Any] = {}
+        for name, section in sorted(
+            self.heads.items(), key=lambda one: one[1].kind == "caption"
+        ):  # they describe the others
+            told = heads.get(section.describes or "") if section.kind == "caption" else None
+            known = around._replace(segment=told)
+            heads[name] = section.build(name, known, vocabularies[name], (counts or {}).get(name))  # type: ignore[arg-type]
+        return Model(encoder, core, {name: heads[name] for name in self.heads})
 
     def columns(self) -> dict[str, tuple[str, ...]]:
         """By head, what its answers are made of."""

@@ -57,7 +57,10 @@ def sentiment(data: Path, seeds: int) -> Answer:
     line = sum(right for right, _ in counted) / sum(count for _, count in counted)
     core = [proof.pooled(found) for found in by_seed]
     rows = [("GRU, both directions, from GloVe's vectors", core)]
-    rows += [(f"{n} (bag of embeddings, GloVe)", [proof.pooled(by_seed[0], n)]) for n in ("mean-pool linear", "mean-pool MLP")]
+    rows += [
+        (f"{n} (bag of embeddings, GloVe)", [proof.pooled(by_seed[0], n)])
+        for n in ("mean-pool linear", "mean-pool MLP")
+    ]
     rows += [("tf-idf of 1 and 2 words, logistic regression", [line])]
     note = f"10 folds by text, doubles together; {len(jobs)} trainings with baselines in {watch.seconds:.0f} s"
     show_table("rt_polarity: accuracy", rows, note)

@@ -91,7 +91,7 @@ def test_the_answer_over_windows_is_that_of_the_whole(crf, cuts, delay):
 
 def test_a_late_label_is_read_from_the_output_so_much_later():
     seen = see()
-    at_once, late = (make(delay_steps=n, lag_steps=2).emissions(seen) for n in (0, 2))
+    at_once, late = (make(delay_steps=n, lag_steps=2).emissions(seen.steps) for n in (0, 2))
     for now, then, length in zip(at_once.data, late.data, seen.steps.lengths.tolist(), strict=True):
         for step in range(length):
             assert torch.equal(then[step], now[min(step + 2, length - 1)])
@@ -121,7 +121,7 @@ def test_the_loss_is_the_likelihood_a_step_and_the_share_of_the_steps_own():
     labels = batch_of(seen)
     terms = head.loss(seen, labels, "model")
     assert head.crf is not None and isinstance(labels.targets["timeline"], Padded)
-    e = head.emissions(seen)
+    e = head.emissions(seen.steps)
     rows = [
         head.crf.log_likelihood(stack([r]), y[None])
         for r, y in zip(e.unpad(), labels.targets["timeline"].unpad(), strict=True)
@@ -142,7 +142,7 @@ def test_the_loss_is_the_likelihood_a_step_and_the_share_of_the_steps_own():
 def test_spans_tell_what_the_path_says_and_leave_the_background_out(crf):
     head, seen = make(crf), see((12, 7))
     answers = head.answer(head.observe(seen))
-    paths = head.path(head.emissions(seen)).unpad()
+    paths = head.path(head.emissions(seen.steps)).unpad()
     for answer, path in zip(answers, paths, strict=True):
         assert isinstance(answer, Timeline)
         again = np.full(len(path), NAMES.index("background"))
@@ -170,7 +170,7 @@ def test_a_lag_as_long_as_the_video_is_the_whole_and_a_core_that_cannot_stream_h
 
 def test_metrics_know_the_path_from_the_steps_alone():
     head, seen = make(lag_steps=0), see((12, 7))
-    labels = Batch({}, {"timeline": head.path(head.emissions(seen))}, tuple("ab"))
+    labels = Batch({}, {"timeline": head.path(head.emissions(seen.steps))}, tuple("ab"))
     found = head.metrics(head.evidence(seen, labels))
     assert found["f1_50"] == found["edit"] == found["frame_accuracy"] == 1.0
     assert found["argmax_f1_50"] < 1.0 and found["lag_f1_50"] < 1.0 and found["count"] == 2

@@ -69,7 +69,7 @@ def test_no_path_is_against_iob2_whatever_the_weights(seed):
     torch.manual_seed(seed)
     head = head_for("iob2").eval()
     seen = Seen(stack([5 * torch.randn(n, 3) for n in (9, 4, 1)]), ())
-    for path in head.path(head.emissions(seen)).unpad():
+    for path in head.path(head.emissions(seen.steps)).unpad():
         names = [head.vocabulary.names[i] for i in path]
         assert spans(names, strict=True) == spans(names, strict=False)
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.words import END, PAD, START, UNKNOWN, Words
+from pipeline.heads.segment import Segment
 from pipeline.metrics.bootstrap import ratio_interval, sums_interval
 from pipeline.metrics.captions import (
     CiderD,
@@ -39,6 +40,7 @@ Memory = tuple[Padded, ...]
 """The steps (B, T, H) of every window so far."""
 
 Watch = Literal["cider_d", "bleu_4"]
+MOST_SPANS = 64
 
 
 class Evidence(NamedTuple):
@@ -57,7 +59,9 @@ class Caption(nn.Module):
     2016). sampling: the share of words that are replaced by the model's own before they are read again in training (Bengio et
     al. 2015; in two passes without a loop, Mihaylova & Martins 2019). self_critical: sentences are drawn and rewarded by their
     CIDEr-D above that of the greedy one (Rennie et al. 2017) instead; it goes on from a trained model. width, length_power,
-    no_repeated: of the beam search that answers. rate: steps a second. watch: the metric that chooses the best epoch.
+    no_repeated: of the beam search that answers. rate: steps a second. watch: the metric that chooses the best epoch. segment: a head
+    whose spans are looked back at, each by the mean of its steps and its place in their order, instead of the steps: in training the
+    true spans, in answers those that it finds.
     """
 
     opponent: nn.Module | None
@@ -85,6 +89,7 @@ class Caption(nn.Module):
         describes: str | None = None,
         feed: bool = False,
         watch: Watch = "cider_d",
+        segment: Segment | None = None,
     ) -> None:
         super().__init__()
         self.opponent = None
@@ -98,6 +103,8 @@ class Caption(nn.Module):
         )
         self.watched: str = watch
         self._frequencies: DocumentFrequencies | None = None
+        self._segment = (segment,)  # in a tuple: it is a head of its own, and is stored there
+        self.place = nn.Embedding(MOST_SPANS, input_size) if segment is not None else None
         self.decoder = Decoder(
             vocabulary=len(words),
             size=size,
@@ -114,6 +121,29 @@ class Caption(nn.Module):
         if self.self_critical:
             written = [[self._ids(text) for text in row.captions] for row in rows if row.captions]
             self._frequencies = document_frequencies(written)
+
+    def _shares(self, steps: Padded, batch: Batch | None = None) -> list[Tensor] | None:
+        """Of each row (E, T): which steps each span is the mean of; None where the steps themselves are looked at. The true spans in
+        training, else those that the other head finds; where there are none the whole is one.
+        """
+        (segment,) = self._segment
+        if segment is None:
+            return None
+        if self.training and batch is not None:
+            labels = batch.target(segment.name)
+            assert isinstance(labels, Padded)
+            runs = [segment.runs_of(row) for row in labels.unpad()]
+        else:
+            runs = segment.runs(steps)
+        return [_means(row, length, steps.data) for row, length in zip(runs, steps.lengths.tolist(), strict=True)]
+
+    def _looked_at(self, steps: Padded, shares: list[Tensor] | None) -> Padded:
+        """What the decoder looks back at: the steps (B, T, H), or the spans of each row in their order (B, E, H)."""
+        if shares is None:
+            return steps
+        assert self.place is not None
+        rows = [share @ row for share, row in zip(shares, steps.zeroed().unpad(), strict=True)]
+        return stack([row + self.place.weight[: len(row)] for row in rows])
 
     def _ids(self, text: str) -> list[int]:
         return [*self.words.encode(text)[: self.max_length - 1], END]
@@ -132,7 +162,7 @@ class Caption(nn.Module):
         """Cross-entropy a token of one sentence of each row (in training drawn, else the first), or the self-critical loss."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        glimpse = self.decoder.glimpse(seen.steps)
+        glimpse = self.decoder.glimpse(self._looked_at(seen.steps, self._shares(seen.steps, batch)))
         if self.self_critical and self.training:
             return {self.name: self._self_critical(glimpse, target)}
         written = self._one_of(target)
@@ -212,7 +242,7 @@ class Caption(nn.Module):
     def answer(self, memory: Memory) -> Sequence[Prediction]:
         """A sentence for every row."""
         steps = joined(memory)
-        return self._write(steps)
+        return self._write(steps, self._shares(steps))
 
     @torch.no_grad()
     def describe(self, memory: Memory, spans: Spans) -> Prediction:
@@ -222,23 +252,29 @@ class Caption(nn.Module):
         whole = joined(memory)
         assert len(whole.lengths) == 1
         steps = whole.unpad()[0]
-        about = self._write(whole)[0]
+        runs = [(int(a * self.rate), max(int(a * self.rate) + 1, round(b * self.rate))) for a, b, _, _ in spans]
+        is_of_spans = self.place is not None
+        about = self._write(whole, [_means(runs, len(steps), steps)] if is_of_spans else None)[0]
         if not spans:
             return replace(about, spans=())
-        pieces = [steps[int(a * self.rate) : max(int(a * self.rate) + 1, round(b * self.rate))] for a, b, _, _ in spans]
-        dense = zip(spans, self._write(stack(pieces)), strict=True)
+        pieces = [steps[start:stop] for start, stop in runs]
+        each = [_means([], len(piece), piece) for piece in pieces] if is_of_spans else None
+        dense = zip(spans, self._write(stack(pieces), each), strict=True)
         told = tuple(
             (a, b, one.sentence, float(np.exp(one.log_probability / max(1, len(one.tokens)))))
             for (a, b, _, _), one in dense
         )
         return replace(about, spans=told)
 
-    def _write(self, steps: Padded) -> list[Description]:
+    def _write(self, steps: Padded, shares: list[Tensor] | None) -> list[Description]:
         """The best sentence of each row."""
-        glimpse = self.decoder.glimpse(steps)
+        glimpse = self.decoder.glimpse(self._looked_at(steps, shares))
         found = self._search(glimpse, self.width)
         said = Padded(found.tokens[:, 0], found.lengths[:, 0].cpu())
         _, weights = self.decoder(glimpse, _shifted(said))
+        if shares is not None:  # how much of a span was looked at -> how much of each of its steps
+            every = [weights[i, :, : len(share)] @ share for i, share in enumerate(shares)]
+            weights = torch.stack([F.pad(one, (0, steps.data.shape[1] - one.shape[1])) for one in every])
         rows = zip(said.unpad(), found.log_probability[:, 0].tolist(), weights, steps.lengths.tolist(), strict=True)
         return [
             Description(
@@ -255,7 +291,7 @@ class Caption(nn.Module):
         """What is written about each sample, beside what people wrote."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        glimpse = self.decoder.glimpse(seen.steps)
+        glimpse = self.decoder.glimpse(self._looked_at(seen.steps, self._shares(seen.steps)))
         found = self._search(glimpse, self.width)
         first = Padded(target.data[:, 0], (target.data[:, 0] != PAD).sum(1).cpu())
         every = self.decoder(glimpse, _shifted(first))[0].float().log_softmax(-1)
@@ -291,6 +327,15 @@ class Caption(nn.Module):
         if len(evidence) < 2:
             return float("nan"), float("nan")
         return ratio_interval(CiderD(written).scores(said), None, groups)
+
+
+def _means(runs: Sequence[tuple[int, int]], length: int, like: Tensor) -> Tensor:
+    """(E, T): each row takes the mean of the steps of one run; of all steps where there is no run."""
+    runs = [(a, min(b, length)) for a, b in runs if a < length][:MOST_SPANS] or [(0, length)]
+    shares = like.new_zeros((len(runs), length))
+    for row, (start, stop) in zip(shares, runs, strict=True):
+        row[start:stop] = 1.0 / max(1, stop - start)
+    return shares
 
 
 def _tokens(evidence: Sequence[Evidence]) -> tuple[list[list[str]], list[list[list[str]]]]:

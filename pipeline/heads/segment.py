@@ -116,13 +116,23 @@ class Segment(nn.Module):
             found[begins[known]] = np.array([first for first, *_ in tags])[known]
         return torch.from_numpy(found.astype(np.int64))
 
-    def emissions(self, seen: Seen) -> Padded:
-        """(B, T, C): how well each label fits each step, before the neighbours are asked."""
-        return self._placed(self._outputs(seen))
+    def emissions(self, steps: Padded) -> Padded:
+        """(B, T, H) -> (B, T, C): how well each label fits each step, before the neighbours are asked."""
+        return self._placed(self._outputs(steps))
 
-    def _outputs(self, seen: Seen) -> Padded:
+    def _outputs(self, steps: Padded) -> Padded:
         """(B, T, C), each at the step where it comes out."""
-        return seen.steps.zeroed().map(lambda d: self.emit(self.dropout(d)))
+        return steps.zeroed().map(lambda d: self.emit(self.dropout(d)))
+
+    @torch.no_grad()
+    def runs(self, steps: Padded) -> list[list[tuple[int, int]]]:
+        """Of each row (B, T, H) the first step of every span and the one behind its last, in order; background left out."""
+        return [self.runs_of(path) for path in self.path(self.emissions(steps)).unpad()]
+
+    def runs_of(self, labels: Tensor) -> list[tuple[int, int]]:
+        """The same of labels (T,)."""
+        names = [self.vocabulary.names[i] for i in labels.tolist()]
+        return [(start, stop) for _, start, stop in cut(names, self.scheme, self.background)]
 
     def _placed(self, outputs: Padded) -> Padded:
         """Each at the step that it is about: `delay_steps` earlier; about the last steps the last output speaks."""
@@ -137,7 +147,7 @@ class Segment(nn.Module):
         """The CRF's negative log-likelihood a step and `step_loss` times the steps' own cross-entropy."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        emissions = self.emissions(seen)
+        emissions = self.emissions(seen.steps)
         mask = emissions.mask
         labels = target.zeroed().data
         every = F.cross_entropy(emissions.data.transpose(1, 2).float(), labels, reduction="none")
@@ -149,7 +159,7 @@ class Segment(nn.Module):
 
     def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
         """Keep these steps' emissions: a few numbers a second, so that the answer is that of the whole."""
-        return (*(memory or ()), self._outputs(seen))
+        return (*(memory or ()), self._outputs(seen.steps))
 
     @torch.no_grad()
     def answer(self, memory: Memory) -> list[Prediction]:
@@ -190,7 +200,7 @@ class Segment(nn.Module):
         """A label is settled when `lag` more steps were seen: Viterbi's with a fixed lag, and its posterior then. Without a
         CRF each step is judged alone, as soon as its delay is over.
         """
-        outputs = self._outputs(seen).data
+        outputs = self._outputs(seen.steps).data
         memory = memory or self._nothing(self._crf_lag(lag))
         skipped = int(memory["skipped"])
         skip = min(self.delay_steps - skipped, outputs.shape[1])
@@ -246,7 +256,7 @@ class Segment(nn.Module):
         """Truth and paths of each sample."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        emissions = self.emissions(seen)
+        emissions = self.emissions(seen.steps)
         empty = [None] * len(target.lengths)
         lagged = self.lagged(emissions).unpad() if self.lag_steps is not None else empty
         parts = zip(
