@@ -127,7 +127,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from pipeline.run import generate
+    from pipeline.generate import generate
 
     wishes = {k: v for k, v in vars(options).items() if k not in ("verb", "model")}
     for text in generate(options.model, say=_say, **wishes):

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from pipeline.around import Around
 from pipeline.cores import CoreSection
 from pipeline.data.vectors import read_vectors
 from pipeline.data.vocabulary import Vocabulary
@@ -27,7 +28,7 @@ from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
 from pipeline.models.core import Core
 from pipeline.models.model import Encoder, Model
-from pipeline.questions import Around, ClassifySection, HeadSection
+from pipeline.questions import ClassifySection, HeadSection
 from pipeline.section import Fraction, Section
 
 

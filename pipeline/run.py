@@ -24,8 +24,6 @@ from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.heads.generate import Generate
 from pipeline.inference.batch import predict_all
-from pipeline.inference.create import generator_of, make_sequences
-from pipeline.inference.generate import continue_text
 from pipeline.inference.predictor import Predictor, answering_threads
 from pipeline.measure import make_report, measure, split_dataset
 from pipeline.media.folder import find_texts, find_videos
@@ -42,7 +40,6 @@ from pipeline.training.runtime import Runtime, runtime, seed_step
 from pipeline.training.track import Track
 from pipeline.whole import write_whole
 from pipeline.writers import TIMED, Format, check_formats, left_out, open_writer
-from pipeline.writers.made import check_made_formats, write_made
 
 OnRow = Callable[[dict[str, Any], int, int], None]
 """Told (row, done, total) after each answered input."""
@@ -174,38 +171,6 @@ def predict(
         named = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         say(f"nothing in {', '.join(timed)} about what failed: {named}")
     return counts
-
-
-SEQUENCES, TEXTS = ("label", "content_seed", "towards", "image"), ("temperature", "top_k", "top_p")
-
-
-def generate(
-    model: Path, *, device: str, say: Say, out: Path | None, format: Sequence[str], **wishes: Any
-) -> list[str]:
-    """What a model makes: texts that its language head goes on with (see `continue_text`), or the files of sequences that its
-    generate head made (see `make_sequences`). Raises ValueError for wishes that are not for such a model.
-    """
-    checkpoint = load_model(model)
-    is_of_sequences = any(section.kind == "generate" for section in checkpoint.recipe.heads.values())
-    idle = [f"--{k.replace('_', '-')}" for k in (TEXTS if is_of_sequences else SEQUENCES) if wishes.pop(k) is not None]
-    prompt = wishes.pop("prompt")
-    idle += ["--prompt"] if is_of_sequences and prompt else ["--out"] if out and not is_of_sequences else []
-    if idle:
-        raise ValueError(
-            f"{idle[0]} is not for this model, which {'makes sequences' if is_of_sequences else 'writes texts'}. Leave it out."
-        )
-    with runtime(device, 1) as place:
-        if not is_of_sequences:
-            length = wishes.pop("length") or 200
-            wishes |= {"samples": wishes.pop("count"), "temperature": wishes.pop("temperature") or 0.8}
-            return continue_text(checkpoint, place.device, prompt=prompt, length=length, **wishes)
-        if out is None:
-            raise ValueError("Sequences go into files, and no folder was given. Give one with --out DIR.")
-        formats = check_made_formats(format, generator_of(checkpoint).makes)
-        made = make_sequences(checkpoint, place.device, length=wishes.pop("length") or 16, **wishes)
-    written = write_made(out, formats, [m.name for m in made], [m.values for m in made], made[0].rate)
-    say(f"{len(made)} sequences, written to {out}")
-    return [*(m.values for m in made if isinstance(m.values, str)), *map(str, written)]
 
 
 def extract_features(config: Config, say: Say, on_video: OnVideo) -> int:

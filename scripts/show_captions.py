@@ -131,7 +131,7 @@ def caption(data: Path, seeds: int) -> Answer:
     other = random.Random(0).sample(rows, len(rows))
     table = {
         "soft attention": _mean([score(one.rows, one.sentences) for one in said["soft"]]),
-        "mean of the steps in place of attention": _mean([score(one.rows, one.sentences) for one in said["mean"]]),
+        "their mean in place of attention": _mean([score(one.rows, one.sentences) for one in said["mean"]]),
         "soft attention, frames shuffled": score(rows, sentences_of(work / "soft_0", "shuffled").sentences),
         "soft attention, two more epochs": score(rows, sentences_of(work / "longer").sentences),
         "soft attention, two self-critical epochs": score(rows, sentences_of(work / "critic").sentences),
@@ -151,7 +151,7 @@ def caption(data: Path, seeds: int) -> Answer:
         table["soft attention, two self-critical epochs"]["cider_d"]
         - table["soft attention, two more epochs"]["cider_d"]
     )
-    ours, mean = table["soft attention"], table["mean of the steps in place of attention"]
+    ours, mean = table["soft attention"], table["their mean in place of attention"]
     figure = (
         f"CIDEr-D {ours['cider_d']:.3f} (mean-pool {mean['cider_d']:.3f}, person {table[PERSON]['cider_d']:.3f}), "
         f"actions {ours['actions']:.3f}, order {ours['order']:.3f} (bars 0.90), several actions without a mistake {ours['exact']:.3f}; self-critical {gain:+.3f} CIDEr-D"

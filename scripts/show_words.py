@@ -202,7 +202,7 @@ def shakespeare(data: Path, seeds: int) -> Answer:
     watch = proof.Stopwatch()
     run = work / "run"
     settings = [f"data.path={work}/set/manifest.jsonl", f"run={run}", "tracking.wandb=off"]
-    proof.train_on_two("text/characters.yaml", *settings)
+    proof.unreel("train", proof.REPOSITORY / "configs/text/characters.yaml", *settings)
     seconds = watch.seconds
     carried = pick(proof.report(run))
     window = load_config(run / "config.yaml").data.window

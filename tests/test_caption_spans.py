@@ -14,7 +14,7 @@ from pipeline.heads.caption import MOST_SPANS, _means
 from pipeline.heads.segment import Segment
 from pipeline.models.prediction import Description
 from pipeline.padded import Padded, stack
-from pipeline.questions import CaptionSection
+from pipeline.sayings import CaptionSection
 from pipeline.section import ConfigError, validate
 
 D = 4

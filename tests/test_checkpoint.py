@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.checkpoint import Checkpoint, ModelError, find_model, load_model, save_model
 from pipeline.cli import main
+from pipeline.cores import CoreSection
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.padded import stack
 from pipeline.questions import ClassifySection
-from pipeline.recipe import CoreSection, FramesSection, Recipe, SeriesSection
+from pipeline.recipe import FramesSection, Recipe, SeriesSection
 
 NAMES = Vocabulary(("bend", "clap", "wave"))
 

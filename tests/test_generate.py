@@ -12,22 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
 import numpy as np
 import pytest
 import torch
-from commands import call
-from made_videos import make_video
 from torch import Tensor, nn
-from toy_training import CPU, PLAN, SignalAt, make_toy
+from toy_training import PLAN, SignalAt, make_toy
 
 import pipeline.models.core as core_file
 from pipeline.cores import CoreSection
 from pipeline.data.batch import Batch
-from pipeline.data.dataset import RowDataset
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.generate import Generate
+from pipeline.makings import CriticSection, GenerateSection
 from pipeline.models.adversary import critic_loss, generator_loss, penalty
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic
@@ -35,9 +31,8 @@ from pipeline.models.disguise import disguise
 from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, TokenGenerator
 from pipeline.models.model import Model
 from pipeline.padded import Padded
-from pipeline.questions import ClassifySection, CriticSection, GenerateSection
-from pipeline.recipe import FramesSection, Recipe, SeriesSection
-from pipeline.section import ConfigError, validate
+from pipeline.questions import ClassifySection
+from pipeline.recipe import Recipe, SeriesSection
 from pipeline.training.fit import STATE, saved_step
 from pipeline.training.runtime import Interrupted, seed_step
 
@@ -360,193 +355,3 @@ def test_two_processes_keep_both_players_equal(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert one == other and len(one["digest"]) == 64 and one["steps"] == 18
-
-
-# ---------------------------------------------------------------------------------------------------- the command
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos in which a square goes left or right, and a model that makes such clips, hardly trained."""
-    folder = tmp_path_factory.mktemp("clips")
-    lines = ["path,label,split"]
-    for number in range(8):
-        label = ("left", "right")[number % 2]
-        frames = []
-        for t in range(12):
-            frame = np.full((48, 64, 3), 20 * number, np.uint8)
-            x = 2 + 4 * t if label == "right" else 50 - 4 * t
-            frame[20:30, x : x + 10] = 255
-            frames.append(frame)
-        make_video(folder / f"{number}.mp4", frames)
-        lines.append(f"{number}.mp4,{label},{'train' if number < 4 else 'test'}")
-    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
-    assert call("train", "puppets/generate.yaml", *_small(folder)) == 0
-    return folder
-
-
-def _small(folder: Path, *more: str) -> list[str]:
-    return [
-        f"data.path={folder}/clips.csv", f"run={folder}/run", "tracking.wandb=off", "clock.rate=10", "encoder.size=16",
-        "training.epochs=2", "training.batch_size=4", "core.hidden=8", "heads.clip.channels=8", "heads.clip.critic.channels=8",
-        "training.show_every=2", *more,
-    ]  # fmt: skip
-
-
-def test_train_writes_a_report_and_samples(clips: Path) -> None:
-    report = json.loads((clips / "run/report.json").read_text())
-    (row,) = report["rows"]
-    assert row["head"] == "clip" and row["count"] == 4 and {"closeness", "closeness_pooled", "diversity"} <= set(row)
-    sheet = cv2.imread(str(clips / "run/samples/clip_0000002.png"))
-    assert sheet is not None and sheet.shape == (4 * 16, 16 * 16, 3)
-
-
-def test_generate_writes_clips_sheets_and_the_same_again(
-    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = [
-        "--model",
-        clips / "run",
-        "--label",
-        "left",
-        "--count",
-        "3",
-        "--seed",
-        "4",
-        "--length",
-        "70",
-        "--format",
-        "mp4",
-        "gif",
-        "png",
-    ]
-    assert call("generate", *asked, "--out", tmp_path / "one") == 0
-    assert "3 sequences" in capsys.readouterr().err
-    assert call("generate", *asked, "--out", tmp_path / "two") == 0
-    names = sorted(p.name for p in (tmp_path / "one").iterdir())
-    assert names == sorted([f"left_seed4_{n:03d}.{kind}" for n in range(3) for kind in ("mp4", "gif")] + ["sheet.png"])
-    sheet = cv2.imread(str(tmp_path / "one/sheet.png"))
-    assert sheet is not None and sheet.shape == (3 * 16, 70 * 16, 3)
-    assert (tmp_path / "one/sheet.png").read_bytes() == (tmp_path / "two/sheet.png").read_bytes()
-    for kind in ("mp4", "gif"):
-        with av.open(str(tmp_path / f"one/left_seed4_000.{kind}")) as file:
-            assert sum(1 for _ in file.decode(video=0)) == 70
-
-
-def test_one_movement_with_another_content_and_from_one_to_another(clips: Path, tmp_path: Path) -> None:
-    common = ["generate", "--model", clips / "run", "--label", "left", "--format", "png"]
-    assert call(*common, "--count", "2", "--content-seed", "9", "--out", tmp_path / "other") == 0
-    assert call(*common, "--count", "2", "--out", tmp_path / "first") == 0
-    assert call(*common, "--count", "5", "--towards", "9", "--out", tmp_path / "between") == 0
-    first, other, between = (cv2.imread(str(tmp_path / name / "sheet.png")) for name in ("first", "other", "between"))
-    assert first is not None and other is not None and between is not None
-    assert not np.array_equal(first, other)
-    assert np.abs(first[:16].astype(int) - between[:16]).max() <= 2, "it begins where the seed is, but for rounding"
-    steps = [np.abs(between[16 * a : 16 * a + 16].astype(int) - between[:16]).mean() for a in range(5)]
-    assert steps == sorted(steps) and steps[0] == 0 < steps[1], "and goes away from it, step by step"
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--label", "lefd"], "'lefd' is no class of this model. Did you mean 'left'?"),
-        (["--format", "npz"], "'npz' cannot hold frames"),
-        (["--prompt", "To be"], "--prompt is not for this model, which makes sequences"),
-        (["--top-k", "3"], "--top-k is not for this model, which makes sequences"),
-        (["--image", "a.png"], "trained to draw its content"),
-    ],
-)
-def test_a_wish_that_cannot_be_is_a_sentence(
-    clips: Path, tmp_path: Path, capsys: Any, options: list[str], sentence: str
-) -> None:
-    assert call("generate", "--model", clips / "run", "--out", tmp_path / "out", *options) in (2, 3)
-    assert sentence in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_sequences_need_a_folder(clips: Path, capsys: Any) -> None:
-    assert call("generate", "--model", clips / "run") == 2
-    assert "--out DIR" in capsys.readouterr().err
-
-
-def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any) -> None:
-    run = tmp_path / "run"
-    assert call("train", "puppets/generate.yaml", *_small(clips, "heads.clip.first_frame=5", f"run={run}")) == 0
-    assert call("generate", "--model", run, "--out", tmp_path / "no") == 2
-    assert "--image" in capsys.readouterr().err
-    for number in (4, 7):
-        assert (
-            call(
-                "generate",
-                "--model",
-                run,
-                "--image",
-                clips / f"{number}.mp4",
-                "--format",
-                "png",
-                "--out",
-                tmp_path / str(number),
-            )
-            == 0
-        )
-    dark, bright = (cv2.imread(str(tmp_path / str(n) / "sheet.png")) for n in (4, 7))
-    assert dark is not None and bright is not None and not np.array_equal(dark, bright)
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"core": {"cell": "mean", "layers": 0}}, "moves by a core of one direction"),
-        ({"core": {"bidirectional": True}}, "moves by a core of one direction"),
-        ({"heads": {"clip": {"kind": "generate", "makes": "tokens"}}}, "it would be tokens"),
-        (
-            {"encoder": {"kind": "frames", "size": 48}, "heads": {"clip": {"kind": "generate", "makes": "frames"}}},
-            "power of two",
-        ),
-        ({"heads": {"clip": {"kind": "generate", "critic": {"spectral": False}}}}, "nothing holds the critic"),
-        ({"heads": {"clip": {"kind": "generate", "first_frame": 1}}}, "first_frame is of pictures"),
-        ({"heads": {"clip": {"kind": "generate", "core": {"bidirectional": True}}}}, "a movement goes one way"),
-        (
-            {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},
-            "neither moves nor judges",
-        ),
-    ],
-)
-def test_a_recipe_that_cannot_generate_says_why(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        validate(Recipe, {"encoder": {"kind": "series"}, "heads": {"clip": {"kind": "generate"}}, **settings}, "x")
-
-
-def test_frames_are_learned_from_pixels_and_features_from_what_is_stored(tmp_path: Path, capsys: Any) -> None:
-    assert call("config", "puppets/generate.yaml", "data.read=features") == 2
-    assert "frames are learned from data.read: pixels" in capsys.readouterr().err
-
-
-def test_no_cnn_is_a_backbone_too() -> None:
-    backbone = FramesSection(backbone="pixels", size=16, grid=2).build_backbone()
-    picture = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
-    picture[:, :8, :8] = 255
-    found = backbone(picture)[0].view(3, 2, 2)
-    assert backbone.output_size == 12 and found[:, 0, 0] == pytest.approx(1.0) and found[:, 1, 1] == pytest.approx(-1.0)
-
-
-def test_a_model_that_makes_something_beside_a_recogniser_still_predicts(tmp_path: Path) -> None:
-    toy = make_toy(tmp_path / "series").train
-    assert isinstance(toy, RowDataset) and CPU.is_first
-    path = str(toy.source.root / "manifest.jsonl") if hasattr(toy.source, "root") else ""
-    run = tmp_path / "run"
-    manifest = next((tmp_path / "series").glob("*.jsonl"), None) or next((tmp_path / "series").glob("*.csv"))
-    settings = [
-        "heads={clip: {kind: generate}, action: {kind: classify}}", "encoder={kind: series}", "clock.rate=10", "core.hidden=8",
-        f"data.path={manifest}", "data.read=features", f"run={run}", "training.epochs=1", "tracking.wandb=off",
-        "evaluation.baselines=false", "evaluation.orders=false", "data.validation=0",
-    ]  # fmt: skip
-    (tmp_path / "c.yaml").write_text("heads: {action: {kind: classify}}\ndata: {path: x}\n")
-    assert call("train", tmp_path / "c.yaml", *settings) == 0
-    series = next(iter((tmp_path / "series").rglob("*.npy")))
-    assert call("predict", series, "--model", run, "--out", tmp_path / "said", "--format", "jsonl") == 0
-    row = json.loads((tmp_path / "said/predictions.jsonl").read_text())
-    assert row["status"] == "ok" and "action" in row and "clip" not in row and path is not None
-    assert call("generate", "--model", run, "--count", "2", "--out", tmp_path / "made") == 0
-    with np.load(tmp_path / "made/made.npz") as file:
-        assert len(file.files) == 2 and all(file[name].shape[0] == 16 for name in file.files)

@@ -118,7 +118,8 @@ def test_the_loss_by_hand(pool, smoothing, weights, share):
 
 
 def test_balanced_class_weights_make_every_class_count_alike():
-    from pipeline.questions import Around, ClassifySection
+    from pipeline.around import Around
+    from pipeline.questions import ClassifySection
 
     counts = {"bend": 1, "clap": 2, "jump": 5, "wave": 12}
     around = Around(D, 4.0, True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pipeline.around import Around
 from pipeline.data.batch import Batch, collate
 from pipeline.data.dataset import RowDataset
 from pipeline.data.manifest import Row, Span
@@ -17,7 +18,7 @@ from pipeline.heads.segment import Segment
 from pipeline.models.prediction import Timeline
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded, stack
-from pipeline.questions import Around, SegmentSection
+from pipeline.questions import SegmentSection
 
 NAMES = Vocabulary(("background", "sit", "stand", "wave"))
 D, RATE = 5, 4.0

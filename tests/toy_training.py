@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from made_series import WIDTH, make_series
 
+from pipeline.cores import CoreSection
 from pipeline.data.batch import Sample
 from pipeline.data.dataset import RowDataset, StoredSeries
 from pipeline.data.manifest import read_manifest
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.models.model import Model
 from pipeline.questions import ClassifySection
-from pipeline.recipe import CoreSection, Recipe, SeriesSection
+from pipeline.recipe import Recipe, SeriesSection
 from pipeline.training.fit import Plan, Progress, fit
 from pipeline.training.runtime import Runtime, seed_step
 from pipeline.training.track import Track

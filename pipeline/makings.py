@@ -1,0 +1,164 @@
+"""The section of the head that makes sequences, and of its critic.
+
+In: validated settings, and what a head stands in (`Around`). Out: heads. Knows nothing of data on disk or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from pipeline.around import Around
+from pipeline.cores import CoreSection
+from pipeline.data.manifest import Row
+from pipeline.data.words import START
+from pipeline.heads.generate import Generate
+from pipeline.models.adversary import Game
+from pipeline.models.core import Core
+from pipeline.models.critic import Critic, picture_encoder
+from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, Makes, Motion, TokenGenerator
+from pipeline.section import Positive, Section
+
+
+class CriticSection(Section):
+    """Who judges what a generator makes."""
+
+    core: Annotated[
+        CoreSection | None,
+        Field(description="a recurrent judge; by default convolutions over [x, delta x], which train better"),
+    ] = None
+    hidden: Positive = 128
+    channels: Annotated[int, Field(gt=0, description="of its first look at a frame")] = 32
+    spectral: Annotated[bool, Field(description="spectral norm on its layers; without it set a penalty")] = True
+
+    def build(self, width: int | None, size: int, classes: int) -> Critic:
+        """The critic of sequences (B, T, width), or of frames of `size` pixels a side where width is None."""
+        core = None
+        if self.core is not None:
+            core = self.core.build(Critic.core_input(width, self.hidden))
+            assert isinstance(core, Core), "a critic's core is recurrent"
+        return Critic(
+            width=width,
+            classes=classes,
+            hidden=self.hidden,
+            channels=self.channels,
+            size=size,
+            core=core,
+            spectral=self.spectral,
+        )
+
+
+class GenerateSection(Section):
+    """What could have happened: makes sequences, against a critic."""
+
+    kind: Literal["generate"] = "generate"
+    columns: ClassVar[tuple[str, ...]] = ()
+    makes: Annotated[
+        Makes,
+        Field(
+            description="frames (data.read: pixels), features (stored ones, or a series) or tokens (of an encoder of tokens)"
+        ),
+    ] = "features"
+    labels: Annotated[bool, Field(description="the class is a wish that it is given")] = True
+    core: Annotated[CoreSection | None, Field(description="what moves; by default one like the model's own")] = None
+    motion: Annotated[
+        Motion, Field(description="independent puts noise in place of the core, to see what the core is good for")
+    ] = "core"
+    content_size: Annotated[int, Field(gt=0, description="numbers that say what is shown, the same at every step")] = 64
+    motion_size: Annotated[int, Field(gt=0, description="numbers of noise a step that become the movement")] = 16
+    embedding: Annotated[int, Field(gt=0, description="width of a class's vector, and of a word's")] = 32
+    hidden: Annotated[int, Field(gt=0, description="of what makes features")] = 256
+    channels: Annotated[
+        int, Field(gt=0, multiple_of=4, description="of the last layer but one of what makes frames")
+    ] = 32
+    critic: CriticSection = CriticSection()
+    game: Annotated[Game, Field(description="hinge (with spectral norm), or relativistic (with a penalty)")] = "hinge"
+    penalty: Annotated[
+        float, Field(ge=0, description="weight of R1 and R2, the critic's slope at real and at made ones")
+    ] = 0.0
+    penalty_share: Annotated[float, Field(gt=0, le=1, description="on which part of the steps it is paid (lazily)")] = (
+        0.25
+    )
+    averaging: Annotated[float, Field(ge=0, lt=1, description="of the generator's weights, a step")] = 0.999
+    disguise: Annotated[
+        float, Field(ge=0, le=1, description="strength of what is done alike to real and made ones")
+    ] = 0.0
+    temperature: Annotated[float, Field(gt=0, description="of the words that are drawn (Gumbel-softmax)")] = 1.0
+    first_frame: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="weight of the distance to a given first picture, which then sets the content; 0: none is given",
+        ),
+    ] = 0.0
+
+    @property
+    def wants(self) -> str | None:
+        """A label, where it is a wish."""
+        return "label" if self.labels else None
+
+    @model_validator(mode="after")
+    def _fits(self) -> GenerateSection:
+        for core in (self.core, self.critic.core):
+            if core is not None and core.cell == "mean":
+                raise ValueError("cell mean neither moves nor judges; use gru, lstm or another recurrent cell")
+        if self.core is not None and self.core.bidirectional:
+            raise ValueError("a movement goes one way, and its core is bidirectional; set bidirectional: false")
+        if not self.critic.spectral and not self.penalty:
+            raise ValueError("critic.spectral is false and penalty is 0, so nothing holds the critic; set one of them")
+        if self.first_frame and self.makes != "frames":
+            raise ValueError(
+                f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
+            )
+        return self
+
+    def classes(self, row: Row) -> tuple[str, ...]:
+        """The wish that a row teaches."""
+        return (row.label,) if self.labels and row.label is not None else ()
+
+    def build(self, name: str, around: Around, vocabulary: Any, counts: Mapping[str, int] | None) -> Generate:
+        """Generator, critic and the head of both."""
+        classes = len(vocabulary.names)
+        section = self.core or around.core
+        assert section is not None, "the recipe says what its own core is"
+        reads = Generator.input_size(self.motion_size, self.embedding)
+        core = section.build(reads + (self.embedding if self.makes == "tokens" else 0))
+        assert isinstance(core, Core), "the recipe has looked that the core is recurrent"
+        shape = {"classes": classes, "content_size": self.content_size, "motion_size": self.motion_size}
+        shape |= {"embedding": self.embedding}
+        content = self.content_size + self.embedding
+        words = around.words
+        if self.makes == "tokens":
+            assert words is not None, "the recipe has looked that the encoder is of tokens"
+            width = len(words)
+            generator: Generator = TokenGenerator(
+                core=core, vocabulary=width, size=self.embedding, start=START, temperature=self.temperature, **shape
+            )
+        else:
+            width = None if self.makes == "frames" else around.width
+            maker: nn.Module = (
+                FrameMaker(content_size=content, motion_size=core.output_size, size=around.size, channels=self.channels)
+                if width is None
+                else FeatureMaker(content_size=content, motion_size=core.output_size, width=width, hidden=self.hidden)
+            )
+            generator = Generator(core=core, maker=maker, motion=self.motion, **shape)
+        return Generate(
+            name=name,
+            makes=self.makes,
+            sense=around.sense,
+            vocabulary=vocabulary,
+            generator=generator,
+            critic=self.critic.build(width, around.size, classes),
+            width=width or 0,
+            words=words if self.makes == "tokens" else None,
+            game=self.game,
+            gamma=self.penalty,
+            penalty_share=self.penalty_share,
+            averaging=self.averaging,
+            strength=self.disguise,
+            first_frame=self.first_frame,
+            encoder=picture_encoder(around.size, self.channels, 2 * self.content_size) if self.first_frame else None,
+        )
