@@ -274,15 +274,19 @@ class Generate(nn.Module):
         return ""
 
     @torch.no_grad()
-    def picture(self) -> np.ndarray | list[str]:
-        """Always the same codes, as training sees them now: of frames a sheet of film, a row a sequence, uint8 (H, W, 3); of features the
-        same as grey values; of words sentences.
+    def picture(self, batch: Batch) -> np.ndarray | list[str]:
+        """Always the same codes, as training sees them now: of frames a sheet of film, a row a sequence, uint8 (H, W, 3), those with a
+        first frame that of the batch; of features the same as grey values; of words sentences.
         """
         random = torch.Generator(self.get_buffer("mean").device)
         random.manual_seed(0)
         count = min(8, max(4, len(self.vocabulary.names)))
         labels = torch.arange(count, device=random.device) % max(1, len(self.vocabulary.names))
-        made, _ = self.make(self.generator.draw(count, 16, random), labels)
+        codes = self.generator.draw(count, 16, random)
+        if self.encoder is not None:
+            first = batch.raw[self.sense].data[:, 0].permute(0, 3, 1, 2).float() / 127.5 - 1.0
+            codes = self.encode(codes, first[torch.arange(count) % len(first)])
+        made, _ = self.make(codes, labels)
         if self.makes == "tokens":
             assert self.words is not None
             return [self.words.decode(ids) for ids in made.tolist()]

@@ -117,8 +117,10 @@ class Contest(Protocol):
         """Why to go on makes no sense, from what the players paid over the last steps; empty while both are in the game."""
         ...
 
-    def picture(self) -> np.ndarray | list[str]:
-        """Something made now, of codes that stay the same: a picture uint8 (H, W, 3), or texts."""
+    def picture(self, batch: Batch) -> np.ndarray | list[str]:
+        """Something made now, of codes that stay the same (and of what a batch gives, where it needs that): a picture uint8
+        (H, W, 3), or texts.
+        """
         ...
 
 

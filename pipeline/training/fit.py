@@ -121,7 +121,7 @@ def fit(
                     means = _log_means(track, runtime, now, lr, started)
                     _judge_contest(model, means, now, say)
                 if now.step % plan.show_every == 0 and runtime.is_first:
-                    _show(model, track, now)
+                    _show(model, batch.to(runtime.device), track, now)
                 if now.batch == len(sampler):
                     _log_gates(model, batch, track, runtime, now)
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
@@ -215,12 +215,12 @@ def _judge_contest(model: Model, means: Mapping[str, float], now: Progress, say:
         now.lost = 0
 
 
-def _show(model: Model, track: Track, now: Progress) -> None:
+def _show(model: Model, batch: Batch, track: Track, now: Progress) -> None:
     """What the heads that make something make now."""
     for name in model.heads:
         head = model.head(name)
         if isinstance(head, Contest):
-            track.sample(name, head.picture(), now.step)
+            track.sample(name, head.picture(batch), now.step)
 
 
 @torch.no_grad()
