@@ -207,3 +207,16 @@ def test_a_model_that_makes_something_beside_a_recogniser_still_predicts(tmp_pat
     assert call("generate", "--model", run, "--count", "2", "--out", tmp_path / "made") == 0
     with np.load(tmp_path / "made/made.npz") as file:
         assert len(file.files) == 2 and all(file[name].shape[0] == 16 for name in file.files)
+
+
+def test_samples_go_to_weights_and_biases_as_well(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "run"
+    settings = [
+        s
+        for s in _small(clips, "training.epochs=1", "training.show_every=1")
+        if not s.startswith(("run=", "tracking."))
+    ]
+    assert call("train", "puppets/generate.yaml", *settings, f"run={run}", "tracking.wandb=offline") == 0
+    sent = [p for p in (run / "wandb").rglob("*.png") if "samples" in p.as_posix()]
+    assert sent and sent[0].read_bytes() in [p.read_bytes() for p in (run / "samples").glob("*.png")]
