@@ -372,7 +372,7 @@ def _open_folder(config: Config, place: Runtime, fresh: bool) -> Path:
             raise ConfigError(
                 f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh."
             )
-        if (folder / STATE).is_file() and kept.read_text(encoding="utf-8") != text:
+        if (folder / STATE).is_file() and not _is_config(kept, text):
             raise ConfigError(
                 f"'{folder}' holds an unfinished run of another config ({kept}). Choose another folder with "
                 "run=DIR, go on with the same config, or start over with --fresh."
@@ -383,9 +383,17 @@ def _open_folder(config: Config, place: Runtime, fresh: bool) -> Path:
     return folder
 
 
+def _is_config(kept: Path, text: str) -> bool:
+    """Whether a run's config says the same as `text`; what an older version did not know yet counts as its default."""
+    try:
+        return dump_config(load_config(kept)) == text
+    except ConfigError:
+        return False
+
+
 def _clear(folder: Path) -> None:
     """Remove what a run writes, and nothing else."""
     for name in ("config.yaml", "metrics.jsonl", STATE, "report.json", "report.txt", "wandb_id"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("model", "baselines", "wandb", "evaluation"):
+    for name in ("model", "baselines", "wandb", "evaluation", "samples"):
         shutil.rmtree(folder / name, ignore_errors=True)

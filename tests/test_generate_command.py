@@ -220,3 +220,23 @@ def test_samples_go_to_weights_and_biases_as_well(clips: Path, tmp_path: Path, m
     assert call("train", "puppets/generate.yaml", *settings, f"run={run}", "tracking.wandb=offline") == 0
     sent = [p for p in (run / "wandb").rglob("*.png") if "samples" in p.as_posix()]
     assert sent and sent[0].read_bytes() in [p.read_bytes() for p in (run / "samples").glob("*.png")]
+
+
+def test_an_unfinished_run_of_an_older_version_goes_on(clips: Path, tmp_path: Path, capsys: Any) -> None:
+    """Its config lacks the settings that came later: they count as their defaults. Another config is still refused."""
+    run = tmp_path / "run"
+    assert call("train", "puppets/generate.yaml", *_small(clips, f"run={run}")) == 0
+    (run / "report.json").unlink()
+    config = run / "config.yaml"
+    text = config.read_text()
+    older = "".join(
+        line for line in text.splitlines(keepends=True) if "show_every" not in line and "opponent_lr" not in line
+    )
+    assert older != text
+    config.write_text(older)
+    settings = [s for s in _small(clips, f"run={run}") if "show_every" not in s]
+    assert call("train", "puppets/generate.yaml", *settings) == 0
+    assert "going on from step 2" in capsys.readouterr().err
+    (run / "report.json").unlink()
+    assert call("train", "puppets/generate.yaml", *settings, "training.lr=0.1") == 2
+    assert "holds an unfinished run of another config" in capsys.readouterr().err
