@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.data.words import Words
+from pipeline.data.words import PAD, Words
 from pipeline.metrics.captions import captions, tokenize
 from pipeline.metrics.controls import noise
 from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
@@ -86,6 +86,8 @@ class Generate(nn.Module):
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging)).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
+        if makes == "tokens":
+            self.register_buffer("longest", torch.zeros((), dtype=torch.int64))  # steps of the longest text it learned from
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
         """Before training: mean and deviation of every channel of the training features, each sequence (T, D)."""
@@ -101,14 +103,12 @@ class Generate(nn.Module):
 
     def real(self, seen: Seen) -> Padded:
         """What was watched, as the critic reads it, zeros in the padding: frames (B, T, 3, S, S) in [-1, 1], standardised features
-        (B, T, D), or words (B, T, V), one-hot, where a text's padding counts as words.
+        (B, T, D), or words (B, T, V), one-hot, without the start, where a text's padding counts as words.
         """
         raw = seen.raw[self.sense]
         data = raw.zeroed().data
         if self.makes == "tokens":
-            assert self.words is not None
-            told = F.one_hot((data if data.ndim == 2 else data[:, :, 0])[:, 1:], len(self.words)).float()
-            return Padded(told, torch.full((len(told),), told.shape[1]))
+            return self._texts((data if data.ndim == 2 else data[:, :, 0])[:, 1:])
         if self.makes == "frames":
             if data.dtype != torch.uint8:
                 raise ValueError(
@@ -121,6 +121,17 @@ class Generate(nn.Module):
                 f"The head '{self.name}' makes features, and it was given pixels. Set data.read: features."
             )
         return Padded((data.float() - self.get_buffer("mean")) / self.get_buffer("deviation"), raw.lengths).zeroed()
+
+    def _texts(self, ids: Tensor) -> Padded:
+        """All texts as long as the longest so far. Batches are of texts of like lengths: were a batch's own length theirs, the writer
+        could end none by itself, for it is not told that length.
+        """
+        assert self.words is not None
+        longest = self.get_buffer("longest")
+        if self.training:
+            longest.fill_(max(int(longest), ids.shape[1]))
+        ids = F.pad(ids, (0, max(0, int(longest) - ids.shape[1])), value=PAD)
+        return Padded(F.one_hot(ids, len(self.words)).float(), torch.full((len(ids),), ids.shape[1]))
 
     def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
         """Of the generator for the player "model", of the critic for the player of this head's name."""
