@@ -253,10 +253,13 @@ def test_words_are_drawn_by_their_probability() -> None:
 def test_texts_of_all_lengths_end_in_padding_up_to_the_longest() -> None:
     torch.manual_seed(0)
     words = Words.learn(["a b c d e f g"])
-    section = GenerateSection(makes="tokens", labels=False, embedding=3)
-    core = CoreSection(hidden=8, input_dropout=0.0)
-    recipe = Recipe(encoder=TokensSection(level="word", ends=True), core=core, heads={"clip": section})
-    model = recipe.build({"clip": Vocabulary.of([]), "tokens": words})
+    settings = {
+        "clock": {"rate": 1},
+        "encoder": {"kind": "tokens", "level": "word", "ends": True},
+        "core": {"hidden": 8, "input_dropout": 0},
+        "heads": {"clip": {"kind": "generate", "makes": "tokens", "labels": False, "embedding": 3}},
+    }
+    model = validate(Recipe, settings, "x").build({"clip": Vocabulary.of([]), "tokens": words})
     head = model.head("clip")
     assert isinstance(head, Generate)
 
@@ -274,6 +277,19 @@ def test_texts_of_all_lengths_end_in_padding_up_to_the_longest() -> None:
         model.train(is_training)
         assert shown("a b", "c").tolist() == [[a, b, END, *[PAD] * 5], [c, END, *[PAD] * 6]]
     assert "heads.clip.longest" in model.state_dict()
+
+
+def test_evidence_of_the_same_rows_is_the_same_and_of_others_is_not_their_copy() -> None:
+    model = build().eval()
+    head = model.head("clip")
+    assert isinstance(head, Generate)
+    one = batch()
+    seen = model.watch(one.raw)
+    first, again, other = (
+        [e.made for e in head.evidence(seen, replace(one, sources=names))] for names in ("abc", "abc", "def")
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(np.allclose(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_content_stays_and_movement_moves() -> None:
