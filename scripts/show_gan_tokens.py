@@ -173,7 +173,9 @@ def gan_tokens(data: Path, seeds: int) -> Answer:
     jobs = [[*common, f"data.path={work}/adversary.jsonl", *job] for job in jobs]
     proof.train_all("puppets/generate_words.yaml", jobs)
     learn = [*common, "data.validation=0.1", f"data.path={work}/both.jsonl"]
-    proof.train_all("msvd/language.yaml", [[*learn, f"training.seed={s}", f"run={work}/language{s}"] for s in range(seeds)])
+    proof.train_all(
+        "msvd/language.yaml", [[*learn, f"training.seed={s}", f"run={work}/language{s}"] for s in range(seeds)]
+    )
     trained = watch.seconds
     world = World.of(texts["train"])
     if not all(map(is_grammatical, texts["train"])):
@@ -197,7 +199,9 @@ def gan_tokens(data: Path, seeds: int) -> Answer:
     for name, several in said.items():
         print(f"\n{name}:\n" + "\n".join(f"    {text}" for text in several[0][:4]))
     ours, plain = rows[ADVERSARY], rows["language model, temperature 1"]
-    shares = ", ".join(f"{c} {ours[c]:.3f} ({plain[c]:.3f})" for c in ("grammatical", "distinct", "new", "perplexity", "reverse"))
+    shares = ", ".join(
+        f"{c} {ours[c]:.3f} ({plain[c]:.3f})" for c in ("grammatical", "distinct", "new", "perplexity", "reverse")
+    )
     return f"by Gumbel-softmax (language model at temperature 1): {shares}", None
 
 

@@ -91,7 +91,9 @@ class Generate(nn.Module):
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
         if makes == "tokens":
-            self.register_buffer("longest", torch.zeros((), dtype=torch.int64))  # steps of the longest text it learned from
+            self.register_buffer(
+                "longest", torch.zeros((), dtype=torch.int64)
+            )  # steps of the longest text it learned from
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
         """Before training: mean and deviation of every channel of the training features, each sequence (T, D)."""
