@@ -80,9 +80,8 @@ def test_what_is_added_comes_from_clips_of_its_class() -> None:
     few = gan_series.Draw.of(_clips(), 0).few
     for added in (gan_series.noisy(few, np.random.default_rng(0)), gan_series.mixed(few, np.random.default_rng(0))):
         assert sorted(added.labels) == ["down"] * gan_series.MORE + ["up"] * gan_series.MORE
-    for value, label in zip(
-        *(lambda c: (c.values, c.labels))(gan_series.mixed(few, np.random.default_rng(1))), strict=True
-    ):
+    mixed = gan_series.mixed(few, np.random.default_rng(1))
+    for value, label in zip(mixed.values, mixed.labels, strict=True):
         own = [v for v, one in zip(few.values, few.labels, strict=True) if one == label]
         lines = []
         for a in own:
