@@ -229,6 +229,18 @@ PROMISES = [
         "bit-equal, both players, averages and norms; replicas equal",
         "show_gan:gan_resume",
     ),
+    Promise(
+        "gan-features",
+        "class-conditional sequences of puppets and ucf101_vgg16 features: probes between their bounds; augmentation",
+        "both probes reject their controls and put them below noise on both sets; aim: beyond noise and mixup on one",
+        "show_gan_features:gan_features",
+    ),
+    Promise(
+        "gan-tokens",
+        "captions of puppets by Gumbel-softmax beside the maximum-likelihood language model over a sweep of temperatures",
+        "reported",
+        "show_gan_tokens:gan_tokens",
+    ),
 ]
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.data.words import END, PAD, START
 from pipeline.models.core import Core, State
 from pipeline.padded import Padded
 
@@ -176,29 +177,67 @@ class TokenGenerator(Generator):
     """The same, writing: at every step the core reads noise, the wish and the last word, and the word behind it is drawn by
     Gumbel-softmax (Jang et al. 2017, Maddison et al. 2017; straight through, so that the critic sees words and the gradient
     passes).
+
+    The luck of the draw is part of the motion code, behind the M numbers that the core reads: the same codes are the same text.
+    Behind `end` there is `padding` and nothing else, and before it neither padding nor another `start`.
     """
 
     def __init__(
-        self, *, core: Core, vocabulary: int, size: int, start: int, temperature: float = 1.0, **more: object
+        self,
+        *,
+        core: Core,
+        vocabulary: int,
+        size: int,
+        start: int = START,
+        end: int = END,
+        padding: int = PAD,
+        temperature: float = 1.0,
+        **more: object,
     ) -> None:
         super().__init__(core=core, maker=nn.Identity(), **more)  # type: ignore[arg-type]
         self.words = nn.Embedding(vocabulary, size)
         self.readout = nn.Linear(core.output_size + self.content_size + self.wish.embedding_dim, vocabulary)
-        self.start, self.temperature = start, temperature
+        self.start, self.end, self.padding, self.temperature = start, end, padding, temperature
+
+    def draw(self, count: int, steps: int, random: torch.Generator | None = None) -> Codes:
+        """As `Generator.draw`; motion is (B, T, M + V)."""
+        codes = super().draw(count, steps, random)
+        like = codes.motion
+        luck = torch.randn(
+            (count, steps, self.words.num_embeddings), generator=random, device=like.device, dtype=like.dtype
+        )
+        return codes._replace(motion=torch.cat([like, luck], dim=2))
 
     def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """As `Generator`; words (B, T, V), each step one-hot; the state ends with the vector of the last word (B, 1, E)."""
+        """As `Generator`; words (B, T, V), each step one-hot. The state ends with the vector of the last word (B, 1, E) and whether
+        the text is over (B, 1, 1), 0 or 1.
+        """
         wish = self.wish(labels)
         if state is None:
             after = self._first(codes, wish)
             last = self.words(torch.full((len(wish),), self.start, device=wish.device))
+            is_over = torch.zeros(len(wish), 1, dtype=torch.bool, device=wish.device)
         else:
-            after, last = state[:-1], state[-1][:, 0]
+            after, last, is_over = state[:-2], state[-2][:, 0], state[-1][:, 0] > 0
+        never = torch.tensor([self.start, self.padding], device=wish.device)
+        padding = F.one_hot(torch.tensor(self.padding, device=wish.device), self.words.num_embeddings).to(wish.dtype)
         told = []
         for noise in codes.motion.unbind(1):
-            y, after = self.core.step(torch.cat([noise, wish, last], dim=1), after)
-            scores = self.readout(torch.cat([y, codes.content, wish], dim=1))
-            one = F.gumbel_softmax(scores, tau=self.temperature, hard=True)
+            read, luck = noise.split([self.motion_size, self.words.num_embeddings], dim=1)
+            y, after = self.core.step(torch.cat([read, wish, last], dim=1), after)
+            scores = self.readout(torch.cat([y, codes.content, wish], dim=1)).index_fill(1, never, -torch.inf)
+            one = torch.where(is_over, padding, _drawn(scores, luck, self.temperature))
+            is_over = is_over | (one[:, self.end : self.end + 1] > 0.5)
             told.append(one)
             last = one @ self.words.weight
-        return torch.stack(told, dim=1), (*after, last[:, None])
+        return torch.stack(told, dim=1), (*after, last[:, None], is_over[:, None].to(last.dtype))
+
+
+def _drawn(scores: Tensor, luck: Tensor, temperature: float) -> Tensor:
+    """Scores (B, V) and standard normal luck (B, V) -> one-hot (B, V), drawn from softmax(scores); its gradient is that of the
+    softmax of scores + Gumbel noise at this temperature.
+    """
+    gumbel = -torch.log(-torch.special.log_ndtr(luck))  # a normal's own probability is uniform
+    soft = torch.softmax((scores + gumbel) / temperature, dim=1)
+    hard = F.one_hot(soft.argmax(1), soft.shape[1]).to(soft.dtype)
+    return hard - soft.detach() + soft
