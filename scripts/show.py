@@ -218,6 +218,24 @@ PROMISES = [
         "show_words:translate",
     ),
     Promise(
+        "gan-frames",
+        "clips of puppets (32 x 32) and weizmann4 (64 x 64) from noise and a wish, judged by networks that took no part",
+        "changes in time 60 % and 40 % of the way from noise to real, above the controls; class 0.8 and 0.6; 20 minutes each",
+        "show_gan_frames:gan_frames",
+    ),
+    Promise(
+        "gan-length",
+        "clips four times longer than trained",
+        "motion energy of the last quarter 0.5 to 2 times the first's, class >= 0.7",
+        "show_gan_frames:gan_length",
+    ),
+    Promise(
+        "image-to-video",
+        "first frames of held-out actors go on to do what is asked",
+        "content kept in >= 80 %, the action recognised in >= 50 %",
+        "show_gan_frames:image_to_video",
+    ),
+    Promise(
         "gan-core",
         "the generator's core, the recurrent critic's and the recogniser's",
         "instances of one class, made by one section",
