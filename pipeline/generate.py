@@ -35,8 +35,8 @@ def generate(
         )
     with runtime(device, 1) as place:
         if not is_of_sequences:
-            length = wishes.pop("length") or 200
-            wishes |= {"samples": wishes.pop("count"), "temperature": wishes.pop("temperature") or 0.8}
+            length, temperature = wishes.pop("length") or 200, wishes.pop("temperature")
+            wishes |= {"samples": wishes.pop("count"), "temperature": 0.8 if temperature is None else temperature}
             return continue_text(checkpoint, place.device, prompt=prompt, length=length, **wishes)
         if out is None:
             raise ValueError("Sequences go into files, and no folder was given. Give one with --out DIR.")

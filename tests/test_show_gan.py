@@ -88,7 +88,7 @@ def test_what_is_added_comes_from_clips_of_its_class() -> None:
             for b in own:
                 steps = len(value)
                 if a is not b and min(len(a), len(b)) == steps:
-                    rest = np.stack([(a - b)[:steps].ravel()], 1)
+                    rest = np.stack([(a[:steps] - b[:steps]).ravel()], 1)
                     lines.append(np.linalg.lstsq(rest, (value - b[:steps]).ravel(), rcond=None)[1].sum())
         assert min(lines) < 1e-8, "it lies on the line between two clips of its class"
 

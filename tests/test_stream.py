@@ -137,7 +137,7 @@ def test_a_label_is_settled_a_lag_behind_as_the_path_of_a_stream(lag):
     checkpoint, (x, times) = made(head=SEGMENT), values()
     head: Any = checkpoint.model.head("action")
     with torch.no_grad():
-        emissions = head.emissions(checkpoint.model.watch({"series": stack([torch.from_numpy(x)])}))
+        emissions = head.emissions(checkpoint.model.watch({"series": stack([torch.from_numpy(x)])}).steps)
         head.lag_steps = lag
         path = head.lagged(emissions).data[0].numpy()
     told = said(Stream(checkpoint, CPU, lag_seconds=lag / RATE, probabilities=True, top=9), x, times, [30])
@@ -161,7 +161,7 @@ def test_a_delay_is_part_of_the_lag(lag):
     checkpoint, (x, times) = made(head=LATE), values()
     head: Any = checkpoint.model.head("action")
     with torch.no_grad():
-        emissions = head.emissions(checkpoint.model.watch({"series": stack([torch.from_numpy(x)])}))
+        emissions = head.emissions(checkpoint.model.watch({"series": stack([torch.from_numpy(x)])}).steps)
         head.lag_steps = lag
         path = head.lagged(emissions).data[0].numpy()
     told = said(Stream(checkpoint, CPU, lag_seconds=lag / RATE, probabilities=True), x, times, [2, 30])
