@@ -18,8 +18,9 @@ from pipeline.data.words import START
 from pipeline.heads.generate import Generate
 from pipeline.models.adversary import Game
 from pipeline.models.core import Core
-from pipeline.models.critic import Critic, picture_encoder
+from pipeline.models.critic import Critic, looker, picture_encoder
 from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, Makes, Motion, TokenGenerator
+from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
 
 
@@ -94,6 +95,21 @@ class GenerateSection(Section):
             description="weight of the distance to a given first picture, which then sets the content; 0: none is given",
         ),
     ] = 0.0
+    remake: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="weight of the distance to real sequences of what is made of the codes that a reader finds in them, or of their "
+            "first picture; 0: no reader",
+        ),
+    ] = 0.0
+    surprise: Annotated[
+        float, Field(ge=0, description="weight of how far the codes that are read lie from those that are drawn, a nat")
+    ] = 0.001
+    later: Annotated[
+        int,
+        Field(ge=0, description="windows that may go by before the one that is judged: for clips longer than those"),
+    ] = 0
 
     @property
     def wants(self) -> str | None:
@@ -113,6 +129,8 @@ class GenerateSection(Section):
             raise ValueError(
                 f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
             )
+        if self.makes == "tokens" and (self.remake or self.later):
+            raise ValueError("remake and later are of frames and features, and makes is tokens; leave them out")
         return self
 
     def classes(self, row: Row) -> tuple[str, ...]:
@@ -160,5 +178,20 @@ class GenerateSection(Section):
             averaging=self.averaging,
             strength=self.disguise,
             first_frame=self.first_frame,
+            remake=self.remake,
+            surprise=self.surprise,
+            reader=self._reader(section, width, around.size) if self.remake and not self.first_frame else None,
+            later=self.later,
             encoder=picture_encoder(around.size, self.channels, 2 * self.content_size) if self.first_frame else None,
         )
+
+    def _reader(self, core: CoreSection, width: int | None, size: int) -> Reader:
+        """Who finds the codes of sequences (B, T, width), or of frames of `size` pixels a side where width is None."""
+        look = (
+            nn.Sequential(nn.Linear(width, self.hidden), nn.LeakyReLU(0.2))
+            if width
+            else looker(3, self.channels, size, self.hidden)
+        )
+        reads = core.build(self.hidden)
+        assert isinstance(reads, Core), "it is recurrent"
+        return Reader(look=look, core=reads, width=self.hidden, size=self.content_size)

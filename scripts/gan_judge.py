@@ -79,18 +79,21 @@ class Judge:
         assert section.kind == "frames"
         source = DecodedFrames(manifest.root, loaded.clock.build(), section.transform(), section.decoder)
         self.eye = Eye()
+        rows = {part: [r for r in manifest.rows if r.split == part] for part in ("train", "test")}
         self.parts = {
-            part: self._windows(source, [r for r in manifest.rows if r.split == part], most)
-            for part in ("train", "test")
+            "train": self._windows(source, rows["train"], None),
+            "test": self._windows(source, rows["test"], most),
         }
         self.names = sorted(set(self.parts["train"].labels))
+        count = len(self.parts["test"])
+        self.space = Space.fit([*self.parts["test"].looks, *self.parts["train"].looks[:count]])
         self.accuracy = self._teach(list(classifier))
 
-    def _windows(self, source: DecodedFrames, rows: Sequence[Row], most: int) -> Real:
-        """At most so many windows of `window` looks, half overlapping where a clip is longer, evenly over the rows."""
+    def _windows(self, source: DecodedFrames, rows: Sequence[Row], most: int | None) -> Real:
+        """Windows of `window` looks, half overlapping where a clip is longer, of all rows, or at most so many, evenly over the rows."""
         frames: Clips = []
         labels = []
-        for row in rows[:: max(1, len(rows) // most)]:
+        for row in rows[:: max(1, len(rows) // most) if most else 1]:
             whole = source.read(row, 0, source.length(row))[0].numpy()
             for start in range(0, max(1, len(whole) - self.window + 1), max(1, self.window // 2)):
                 frames.append(whole[start : start + self.window])
@@ -132,24 +135,28 @@ class Judge:
         clips), diversity (by real's), modes (classes found) and content (how much the look of a clip wanders, by real's).
         """
         looks = self.eye(made) if looks is None else looks
-        test, train = self.parts["test"], self.parts["train"]
+        test = self.parts["test"]
         said = self.says(looks)
         numbers = [self.names.index(s) for s in said]
         return {
             "time": self._way(frechet_time, looks),
             "pooled": self._way(frechet_pooled, looks),
             "class": float(np.mean([a == b for a, b in zip(said, wished, strict=True)])),
-            "nearest": float(nearest(looks, train.looks).mean() / nearest(test.looks, train.looks).mean()),
+            "nearest": self._nearest(looks) / self._nearest(test.looks),
             "diversity": diversity_ratio(looks, test.looks),
             "modes": float(modes(numbers, len(self.names))["effective"]),
             "content": content_distance(looks) / content_distance(test.looks),
         }
 
+    def _nearest(self, looks: Clips) -> float:
+        """The mean distance of clips to the nearest of all training windows."""
+        known = self.space.features(self.parts["train"].looks)
+        return float(nearest(self.space.features(looks), known).mean())
+
     def _way(self, distance: Any, looks: Clips) -> float:
         test = self.parts["test"].looks
         other = self.parts["train"].looks[: len(test)]
         if not hasattr(self, "_bounds"):
-            self._space = Space.fit([*test, *other])
             garbage = noise(
                 [f.reshape(len(f), -1).astype(np.float64) for f in self.parts["train"].frames[:40]],
                 np.random.default_rng(0),
@@ -158,11 +165,11 @@ class Judge:
             frames = [g.reshape(len(g), side, side, 3).clip(0, 255).astype(np.uint8) for g in garbage]
             self._garbage = self.eye(frames)
             self._bounds = {
-                d.__name__: (d(test, other, self._space), d(test, self._garbage, self._space))
+                d.__name__: (d(test, other, self.space), d(test, self._garbage, self.space))
                 for d in (frechet_time, frechet_pooled)
             }
         floor, ceiling = self._bounds[distance.__name__]
-        return share_of_the_way(distance(test, looks, self._space), floor, ceiling)
+        return share_of_the_way(distance(test, looks, self.space), floor, ceiling)
 
     def controls(self) -> dict[str, dict[str, float]]:
         """The scores of what a weak score takes for good: made from real training clips of other persons."""

@@ -102,7 +102,8 @@ def test_memory_steps_set_what_a_step_keeps_and_writes(cell):
 def test_a_core_trains_under_bf16_autocast(cell):
     core, project = make(cell, 2), nn.Linear(D, D)
     with torch.autocast("cpu", torch.bfloat16):
-        y, state = core(sequences().map(project))
+        begun = tuple(s.bfloat16() for s in core.initial_state(len(sequences().lengths)))
+        y, state = core(sequences().map(project), begun)
     y.data.float().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in core.parameters())
     assert all(s.dtype == torch.float32 for s in state)

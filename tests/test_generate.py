@@ -24,7 +24,7 @@ from pipeline.data.batch import Batch
 from pipeline.data.text import cut
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import END, PAD, START, Words
-from pipeline.heads.generate import Generate
+from pipeline.heads.generate import Generate, _apart
 from pipeline.makings import CriticSection, GenerateSection
 from pipeline.models.adversary import critic_loss, generator_loss, penalty
 from pipeline.models.core import Core
@@ -32,6 +32,7 @@ from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
 from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, TokenGenerator, _drawn
 from pipeline.models.model import Model
+from pipeline.models.reader import Read, Reader
 from pipeline.padded import Padded, stack
 from pipeline.questions import ClassifySection
 from pipeline.recipe import Recipe, SeriesSection
@@ -93,6 +94,72 @@ def test_generator_critic_and_recogniser_are_moved_by_instances_of_the_one_class
 def test_a_head_without_a_core_of_its_own_moves_by_one_like_the_models() -> None:
     head = build().head("clip")
     assert isinstance(head, Generate) and head.generator.core.hidden == 8
+
+
+# ---------------------------------------------------------------------------------------------------- the way back
+
+
+def test_a_reader_pays_for_what_it_finds_and_only_the_model_learns_from_it() -> None:
+    model = build(remake=10.0, surprise=0.01)
+    model.train()
+    head = model.head("clip")
+    assert isinstance(head, Generate) and isinstance(head.reader, Reader)
+    mine = {id(p) for p in head.reader.parameters()}
+    assert mine <= {id(p) for p in model.players()["model"]}
+    terms, _ = model(batch(), "model")
+    assert {"clip", "clip_remake", "clip_surprise"} <= set(terms)
+    (terms["clip_remake"] + terms["clip_surprise"]).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.reader.parameters() if p.ndim > 1)
+    model.zero_grad(set_to_none=True)
+    terms, _ = model(batch(), "clip")
+    assert set(terms) == {"clip_critic"}
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(p.grad is None for p in head.reader.parameters())
+
+
+def test_surprise_and_distance_by_hand() -> None:
+    mean, log_variance = torch.randn(3, 4), torch.randn(3, 4)
+    found = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0.0, 1.0)
+    )
+    assert torch.allclose(Read(mean, log_variance).surprise(), found.sum(1), atol=1e-5)
+    real = Padded(torch.randn(2, 3, 4), torch.tensor([3, 2])).zeroed()
+    made = Padded(torch.randn(2, 3, 4), real.lengths)
+    pairs = list(zip(made.unpad(), real.unpad(), strict=True))
+    far = sum((a - b).abs().sum() for a, b in pairs)
+    moved = sum((a.diff(dim=0) - b.diff(dim=0)).abs().sum() for a, b in pairs)
+    assert _apart(made, real) == pytest.approx(float(far + moved) / (5 * 4), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_reader_sees_no_padding(cell: Any) -> None:
+    head = build(core=CoreSection(cell=cell, hidden=7, input_dropout=0), remake=1.0).head("clip")
+    assert isinstance(head, Generate) and head.reader is not None
+    short = torch.randn(1, 4, 5)
+    long = torch.cat([short, torch.zeros(1, 3, 5)], dim=1)
+    alone = head.reader(Padded(short, torch.tensor([4])))
+    beside = head.reader(stack([long[0, :4], torch.randn(7, 5)]))
+    for one, other in zip(alone, beside, strict=True):
+        assert torch.allclose(one[0], other[0], atol=1e-6)
+
+
+def test_what_is_made_later_is_what_comes_when_the_state_goes_on() -> None:
+    generator = small_generator()
+    codes, labels = generator.draw(3, 9), torch.tensor([0, 1, 1])
+    whole, last = generator(codes, labels)
+    later, after = generator(codes, labels, skip=6)
+    assert torch.allclose(later, whole[:, 6:], atol=1e-6)
+    assert all(torch.equal(a, b) for a, b in zip(last, after, strict=True))
+    model = build(later=3)
+    model.train()
+    shapes = set()
+    head = model.head("clip")
+    assert isinstance(head, Generate)
+    head.generator.core.register_forward_hook(lambda m, given, out: shapes.add(given[0].data.shape[1]))
+    for seed in range(30):
+        torch.manual_seed(seed)
+        assert model(batch(), "model")[0]["clip"].isfinite()
+    assert shapes == {6, 12, 18, 24}
 
 
 # ---------------------------------------------------------------------------------------------------- two players

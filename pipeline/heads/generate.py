@@ -29,6 +29,7 @@ from pipeline.models.core import State
 from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
 from pipeline.models.generator import Codes, Generator, Makes
+from pipeline.models.reader import Reader
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
@@ -56,7 +57,9 @@ class Generate(nn.Module):
         makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. width: D of
         features. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
         augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
-        content and beginning; 0: both are drawn.
+        content and beginning; 0: both are drawn. remake: weight of the distance between what is made and the real sequence whose codes
+        a reader finds (or whose first picture is given). surprise: weight of how far from the drawn ones those codes are. later: windows
+        that may have gone by, at most, before the one that is made and judged.
     """
 
     opponent: nn.Module | None
@@ -80,6 +83,10 @@ class Generate(nn.Module):
         strength: float = 0.0,
         first_frame: float = 0.0,
         encoder: nn.Module | None = None,
+        remake: float = 0.0,
+        surprise: float = 0.0,
+        reader: Reader | None = None,
+        later: int = 0,
     ) -> None:
         super().__init__()
         self.watched = "bleu_4" if makes == "tokens" else "closeness"
@@ -87,6 +94,7 @@ class Generate(nn.Module):
         self.game: Game = game
         self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
         self.generator, self.opponent, self.encoder = generator, critic, encoder
+        self.remake, self.surprise, self.reader, self.later = remake, surprise, reader, later
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging)).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
@@ -142,14 +150,13 @@ class Generate(nn.Module):
     def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
         """Of the generator for the player "model", of the critic for the player of this head's name."""
         real, labels = self.real(seen), self._labels(batch)
-        codes = self.generator.draw(len(labels), real.data.shape[1])
         if player == self.name:
             with torch.no_grad():
-                made = self._make(self._given(codes, real), labels, real)
+                made, _ = self._played(real, labels)
             return self._critics_turn(real, made, labels)
         if self.training:
             self.average.update_parameters(self.generator)
-        made = self._make(self._given(codes, real), labels, real)
+        made, terms = self._played(real, labels)
         with _still(self._critic):
             shown = self._shown(made.data, real.lengths)
             said = self._critic(shown, real.lengths, labels)
@@ -158,10 +165,32 @@ class Generate(nn.Module):
                 if self.game != "hinge"
                 else said
             )
-        terms = {self.name: generator_loss(self.game, other, said)}
+        terms[self.name] = generator_loss(self.game, other, said)
         if self.first_frame:
             terms[f"{self.name}_first"] = self.first_frame * (made.data[:, 0] - real.data[:, 0]).abs().mean()
         return terms
+
+    def _played(self, real: Padded, labels: Tensor) -> tuple[Padded, dict[str, Tensor]]:
+        """What is made for the critic: of drawn codes and, where there is a reader, the first half of the rows of the codes that it finds in
+        the real ones (VAE-GAN, Larsen et al. 2016, arXiv 1512.09300); and what is paid for not being those.
+        """
+        steps, half = real.data.shape[1], len(labels) // 2 if self.reader else 0
+        skip = steps * int(torch.randint(self.later + 1, ())) if self.training else 0
+        codes = self.generator.draw(len(labels) - half, skip + steps)
+        made, _ = self.generator(self._given(codes, real.data[half:, 0]), labels[half:], skip=skip)
+        terms: dict[str, Tensor] = {}
+        if self.reader and half:
+            true = Padded(real.data[:half], real.lengths[:half])
+            read = self.reader(true)
+            content, start = read.draw()
+            codes = self.generator.draw(half, steps)._replace(content=content, start=start)
+            again, _ = self.generator(codes, labels[:half])
+            terms[f"{self.name}_remake"] = self.remake * _apart(Padded(again, true.lengths), true)
+            terms[f"{self.name}_surprise"] = self.surprise * read.surprise().mean()
+            made = torch.cat([again, made])
+        elif self.remake and not skip:
+            terms[f"{self.name}_remake"] = self.remake * _apart(Padded(made, real.lengths), real)
+        return Padded(made, real.lengths).zeroed(), terms
 
     def _critics_turn(self, real: Padded, made: Padded, labels: Tensor) -> dict[str, Tensor]:
         is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
@@ -181,18 +210,15 @@ class Generate(nn.Module):
         assert isinstance(self.opponent, Critic)
         return self.opponent
 
-    def _given(self, codes: Codes, real: Padded) -> Codes:
-        """Codes whose content and beginning come from the first picture, where there is an encoder."""
-        return codes if self.encoder is None else self.encode(codes, real.data[:, 0])
+    def _given(self, codes: Codes, first: Tensor) -> Codes:
+        """Codes whose content and beginning come from the first pictures, where there is an encoder."""
+        return codes if self.encoder is None else self.encode(codes, first)
 
     def encode(self, codes: Codes, pictures: Tensor) -> Codes:
         """The same movement with the content and the beginning of given pictures (B, 3, S, S) in [-1, 1]."""
         assert self.encoder is not None
         content, start = self.encoder(pictures).chunk(2, dim=1)
         return codes._replace(content=content, start=start)
-
-    def _make(self, codes: Codes, labels: Tensor, real: Padded) -> Padded:
-        return Padded(self.generator(codes, labels)[0], real.lengths).zeroed()
 
     def _shown(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What the critic gets to see of it."""
@@ -235,7 +261,7 @@ class Generate(nn.Module):
         real, labels = self.real(seen), self._labels(batch)
         random = torch.Generator(labels.device)
         random.manual_seed(crc32("\n".join(batch.sources).encode()))
-        codes = self._given(self.generator.draw(len(labels), real.data.shape[1], random), real)
+        codes = self._given(self.generator.draw(len(labels), real.data.shape[1], random), real.data[:, 0])
         made, _ = self.average(codes, labels)
         return [
             Evidence(r.cpu().numpy(), m[: len(r)].cpu().numpy())
@@ -314,6 +340,14 @@ class Generate(nn.Module):
         scaled = (made - self.get_buffer("mean")) / self.get_buffer("deviation")
         grey = ((scaled + 2.5) * 51).clamp(0, 255).to(torch.uint8)[:, :, :64].flatten(0, 1)
         return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
+
+
+def _apart(made: Padded, real: Padded) -> Tensor:
+    """The mean distance of each number and of each of its changes from step to step: a small thing that moves counts by its moving."""
+    far = made.zeroed().data - real.data
+    moved = (far[:, 1:] - far[:, :-1]) * real.mask[:, 1:].reshape(*far[:, 1:].shape[:2], *[1] * (far.ndim - 2))
+    numbers = real.mask.sum() * far[0, 0].numel()
+    return (far.abs().sum() + moved.abs().sum()) / numbers
 
 
 def _coarse(x: Tensor) -> Tensor:

@@ -175,8 +175,9 @@ class Core(nn.Module):
                 "This core is bidirectional, so it cannot go on from a state: it reads the end of a "
                 "sequence first. Give it whole sequences, or train with core.bidirectional=false."
             )
-        old = old if old is not None else self.initial_state(x.data.shape[0])
-        x = x.map(lambda d: d.to(old[0].dtype))
+        kept = self.get_parameter("weight_ih_l0").dtype
+        old = tuple(s.to(kept) for s in old) if old is not None else self.initial_state(x.data.shape[0])
+        x = x.map(lambda d: d.to(kept))
         if x.data.shape[1] == 0:
             return x.map(lambda d: d.new_zeros((*d.shape[:2], self.output_size))), old
         mask = x.mask if bool((x.lengths < x.data.shape[1]).any()) else None  # no padding, nothing to guard against

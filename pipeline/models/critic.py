@@ -40,8 +40,8 @@ class Critic(nn.Module):
         super().__init__()
         self.is_of_frames = width is None
         looked = hidden if width is None else width
-        self.look = _looker(6, channels, size, hidden) if width is None else nn.Identity()
-        self.picture = _looker(3, channels, size, hidden) if width is None else None
+        self.look = looker(6, channels, size, hidden) if width is None else nn.Identity()
+        self.picture = looker(3, channels, size, hidden) if width is None else None
         self.core = core
         into = looked if self.is_of_frames else 2 * looked
         self.steps: nn.Module = nn.Identity() if core is not None else _Convolutions(into, hidden)
@@ -122,10 +122,10 @@ def _mean(x: Tensor, mask: Tensor) -> Tensor:
 
 def picture_encoder(size: int, channels: int, out: int) -> nn.Module:
     """A picture (B, 3, S, S) -> (B, out): what it shows, and how."""
-    return nn.Sequential(_looker(3, channels, size, 4 * channels), nn.Linear(4 * channels, out))
+    return nn.Sequential(looker(3, channels, size, 4 * channels), nn.Linear(4 * channels, out))
 
 
-def _looker(into: int, channels: int, size: int, hidden: int) -> nn.Sequential:
+def looker(into: int, channels: int, size: int, hidden: int) -> nn.Sequential:
     """(N, into, S, S) -> (N, hidden): halved until 4 x 4."""
     halvings = (size // 4).bit_length() - 1
     widths = [into, *(channels << min(i, 2) for i in range(halvings))]

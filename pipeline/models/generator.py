@@ -92,8 +92,10 @@ class Generator(nn.Module):
         content, start = normal(count, self.content_size), normal(count, self.content_size)
         return Codes(content, normal(count, steps, self.motion_size), start)
 
-    def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """labels: (B,) classes, zeros where there are none. Returns the sequence (B, T, ...) and the state to go on from."""
+    def forward(self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0) -> tuple[Tensor, State]:
+        """labels: (B,) classes, zeros where there are none. skip: so many steps pass before the first that is made. Returns the
+        sequence (B, T - skip, ...) and the state to go on from.
+        """
         wish = self.wish(labels)
         steps = codes.motion.shape[1]
         before: State = self._first(codes, wish) if state is None else state
@@ -103,7 +105,7 @@ class Generator(nn.Module):
         else:
             told, after = self.core(Padded(read, torch.full((len(read),), steps)), before)
             moved = told.data
-        return self.maker(torch.cat([codes.content, wish], dim=1), moved), after
+        return self.maker(torch.cat([codes.content, wish], dim=1), moved[:, skip:]), after
 
     def _first(self, codes: Codes, wish: Tensor) -> State:
         """The state before the first step, of the movement's beginning and the wish."""
@@ -208,10 +210,11 @@ class TokenGenerator(Generator):
         )
         return codes._replace(motion=torch.cat([like, luck], dim=2))
 
-    def forward(self, codes: Codes, labels: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """As `Generator`; words (B, T, V), each step one-hot. The state ends with the vector of the last word (B, 1, E) and whether
+    def forward(self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0) -> tuple[Tensor, State]:
+        """As `Generator`; words (B, T, V), each step one-hot, none skipped. The state ends with the vector of the last word (B, 1, E) and whether
         the text is over (B, 1, 1), 0 or 1.
         """
+        assert not skip, "a text is made from its first word on"
         wish = self.wish(labels)
         if state is None:
             after = self._first(codes, wish)
