@@ -391,15 +391,17 @@ def test_without_the_core_a_step_knows_nothing_of_the_one_before() -> None:
         assert torch.allclose(one[:, 1:], other[:, 1:]) == is_same
 
 
-def test_the_average_follows_by_its_rule() -> None:
-    model = build(averaging=0.9)
+@pytest.mark.parametrize("averaging", [0.9, 0.25])
+def test_the_average_follows_by_its_rule(averaging: float) -> None:
+    model = build(averaging=averaging)
     head = model.head("clip")
     assert isinstance(head, Generate)
     model.train()
     expected: Tensor | None = None
-    for _ in range(4):
+    for count in range(12):
         now = head.generator.begin.weight.detach().clone()
-        expected = now if expected is None else 0.9 * expected + 0.1 * now
+        kept = min(averaging, (1 + count) / (10 + count))
+        expected = now if expected is None else kept * expected + (1 - kept) * now
         head.loss(model.watch(batch().raw), batch(), "model")
         with torch.no_grad():
             head.generator.begin.weight.add_(1.0)

@@ -6,7 +6,7 @@ the numbers mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
@@ -51,7 +51,7 @@ class Generate(nn.Module):
     """Two players: the generator belongs to the model, the critic is its opponent.
 
     What is kept and used after training is `average`, the generator's weights averaged over the steps (Yaz et al. 2019,
-    arXiv 1806.04498); it follows one step behind.
+    arXiv 1806.04498); it follows one step behind, more closely at first, so that a short training does not keep what it began with.
 
     Args:
         makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. width: D of
@@ -95,7 +95,7 @@ class Generate(nn.Module):
         self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
         self.generator, self.opponent, self.encoder = generator, critic, encoder
         self.remake, self.surprise, self.reader, self.later = remake, surprise, reader, later
-        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(averaging)).requires_grad_(False)
+        self.average = AveragedModel(generator, multi_avg_fn=_follow(averaging)).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
         if makes == "tokens":
@@ -340,6 +340,17 @@ class Generate(nn.Module):
         scaled = (made - self.get_buffer("mean")) / self.get_buffer("deviation")
         grey = ((scaled + 2.5) * 51).clamp(0, 255).to(torch.uint8)[:, :, :64].flatten(0, 1)
         return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
+
+
+def _follow(averaging: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """The average moves by 1 - averaging of the way, and by 9 / (10 + n) after n steps where that is more."""
+
+    @torch.no_grad()
+    def move(averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+        kept = min(averaging, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, weights, 1.0 - kept)
+
+    return move
 
 
 def _apart(made: Padded, real: Padded) -> Tensor:
