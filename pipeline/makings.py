@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from torch import nn
 
 from pipeline.around import Around
 from pipeline.cores import CoreSection
@@ -19,7 +18,7 @@ from pipeline.heads.generate import Generate
 from pipeline.models.adversary import Game
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic, looker, picture_encoder
-from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, Makes, Motion, TokenGenerator
+from pipeline.models.generator import FeatureMaker, FrameGenerator, FrameMaker, Generator, Makes, Motion, TokenGenerator
 from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
 
@@ -35,11 +34,11 @@ class CriticSection(Section):
     channels: Annotated[int, Field(gt=0, description="of its first look at a frame")] = 32
     spectral: Annotated[bool, Field(description="spectral norm on its layers; without it set a penalty")] = True
 
-    def build(self, width: int | None, size: int, classes: int) -> Critic:
-        """The critic of sequences (B, T, width), or of frames of `size` pixels a side where width is None."""
+    def build(self, width: int, size: int, classes: int) -> Critic:
+        """The critic of sequences (B, T, width) and, where size is not 0, of pictures of so many pixels a side."""
         core = None
         if self.core is not None:
-            core = self.core.build(Critic.core_input(width, self.hidden))
+            core = self.core.build(Critic.core_input(width))
             assert isinstance(core, Core), "a critic's core is recurrent"
         return Critic(
             width=width,
@@ -95,17 +94,19 @@ class GenerateSection(Section):
             description="weight of the distance to a given first picture, which then sets the content; 0: none is given",
         ),
     ] = 0.0
+    pose_size: Annotated[
+        int, Field(gt=0, description="numbers that say how a frame differs from others of its clip")
+    ] = 32
     remake: Annotated[
         float,
-        Field(
-            ge=0,
-            description="weight of the distance to real sequences of what is made of the codes that a reader finds in them, or of their "
-            "first picture; 0: no reader",
-        ),
-    ] = 0.0
+        Field(gt=0, description="of frames: weight of the distance between real ones and those painted of their codes"),
+    ] = 20.0
     surprise: Annotated[
-        float, Field(ge=0, description="weight of how far the codes that are read lie from those that are drawn, a nat")
-    ] = 0.001
+        float, Field(ge=0, description="of frames: weight of what the codes of real ones say, a nat")
+    ] = 0.0005
+    pictures: Annotated[
+        float, Field(ge=0, description="of frames: weight of the critic of single pictures; 0: none")
+    ] = 0.0
     later: Annotated[
         int,
         Field(ge=0, description="windows that may go by before the one that is judged: for clips longer than those"),
@@ -129,8 +130,8 @@ class GenerateSection(Section):
             raise ValueError(
                 f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
             )
-        if self.makes == "tokens" and (self.remake or self.later):
-            raise ValueError("remake and later are of frames and features, and makes is tokens; leave them out")
+        if self.makes == "tokens" and self.later:
+            raise ValueError("later is of frames and features, and makes is tokens; leave it out")
         return self
 
     def classes(self, row: Row) -> tuple[str, ...]:
@@ -155,22 +156,21 @@ class GenerateSection(Section):
             generator: Generator = TokenGenerator(
                 core=core, vocabulary=width, size=self.embedding, start=START, temperature=self.temperature, **shape
             )
-        else:
-            width = None if self.makes == "frames" else around.width
-            maker: nn.Module = (
-                FrameMaker(content_size=content, motion_size=core.output_size, size=around.size, channels=self.channels)
-                if width is None
-                else FeatureMaker(content_size=content, motion_size=core.output_size, width=width, hidden=self.hidden)
-            )
+        elif self.makes == "features":
+            width = around.width
+            maker = FeatureMaker(content_size=content, motion_size=core.output_size, width=width, hidden=self.hidden)
             generator = Generator(core=core, maker=maker, motion=self.motion, **shape)
+        else:
+            width = self.content_size + self.pose_size
+            generator = self._frames(core, around.size, classes)
         return Generate(
             name=name,
             makes=self.makes,
             sense=around.sense,
             vocabulary=vocabulary,
             generator=generator,
-            critic=self.critic.build(width, around.size, classes),
-            width=width or 0,
+            critic=self.critic.build(width, around.size if self._has_pictures else 0, classes),
+            width=width,
             words=words if self.makes == "tokens" else None,
             game=self.game,
             gamma=self.penalty,
@@ -178,20 +178,43 @@ class GenerateSection(Section):
             averaging=self.averaging,
             strength=self.disguise,
             first_frame=self.first_frame,
+            encoder=picture_encoder(around.size, self.channels, 2 * self.content_size) if self.first_frame else None,
+            reader=self._reader(around.size) if self.makes == "frames" else None,
             remake=self.remake,
             surprise=self.surprise,
-            reader=self._reader(section, width, around.size) if self.remake and not self.first_frame else None,
+            pictures=self.pictures if self._has_pictures else 0.0,
             later=self.later,
-            encoder=picture_encoder(around.size, self.channels, 2 * self.content_size) if self.first_frame else None,
         )
 
-    def _reader(self, core: CoreSection, width: int | None, size: int) -> Reader:
-        """Who finds the codes of sequences (B, T, width), or of frames of `size` pixels a side where width is None."""
-        look = (
-            nn.Sequential(nn.Linear(width, self.hidden), nn.LeakyReLU(0.2))
-            if width
-            else looker(3, self.channels, size, self.hidden)
+    @property
+    def _has_pictures(self) -> bool:
+        return self.makes == "frames" and self.pictures > 0
+
+    def _frames(self, core: Core, size: int, classes: int) -> FrameGenerator:
+        """Who makes frames of `size` pixels a side."""
+        moves = FeatureMaker(
+            content_size=self.content_size + self.embedding,
+            motion_size=core.output_size,
+            width=self.pose_size,
+            hidden=self.hidden,
         )
-        reads = core.build(self.hidden)
-        assert isinstance(reads, Core), "it is recurrent"
-        return Reader(look=look, core=reads, width=self.hidden, size=self.content_size)
+        painter = FrameMaker(
+            content_size=self.content_size, motion_size=self.pose_size, size=size, channels=self.channels
+        )
+        return FrameGenerator(
+            core=core,
+            maker=moves,
+            painter=painter,
+            drawn_size=self.content_size,
+            painted_size=self.content_size,
+            hidden=self.hidden,
+            classes=classes,
+            motion_size=self.motion_size,
+            embedding=self.embedding,
+            motion=self.motion,
+        )
+
+    def _reader(self, size: int) -> Reader:
+        """Who finds the codes of frames of `size` pixels a side."""
+        look = looker(3, self.channels, size, self.hidden)
+        return Reader(look=look, width=self.hidden, content_size=self.content_size, moves_size=self.pose_size)

@@ -19,20 +19,29 @@ from torch import Tensor, nn
 from toy_training import PLAN, SignalAt, make_toy
 
 import pipeline.models.core as core_file
+import pipeline.models.reader as reader_file
 from pipeline.cores import CoreSection
 from pipeline.data.batch import Batch
 from pipeline.data.text import cut
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import END, PAD, START, Words
-from pipeline.heads.generate import Generate, _apart
+from pipeline.heads.generate import MOVING, Generate, Side, apart
 from pipeline.makings import CriticSection, GenerateSection
 from pipeline.models.adversary import critic_loss, generator_loss, penalty
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
-from pipeline.models.generator import FeatureMaker, FrameMaker, Generator, TokenGenerator, _drawn
+from pipeline.models.generator import (
+    FeatureMaker,
+    FrameGenerator,
+    FrameMaker,
+    Generator,
+    TokenGenerator,
+    _drawn,
+    joined,
+)
 from pipeline.models.model import Model
-from pipeline.models.reader import Read, Reader
+from pipeline.models.reader import Reader
 from pipeline.padded import Padded, stack
 from pipeline.questions import ClassifySection
 from pipeline.recipe import Recipe, SeriesSection
@@ -99,48 +108,107 @@ def test_a_head_without_a_core_of_its_own_moves_by_one_like_the_models() -> None
 # ---------------------------------------------------------------------------------------------------- the way back
 
 
-def test_a_reader_pays_for_what_it_finds_and_only_the_model_learns_from_it() -> None:
-    model = build(remake=10.0, surprise=0.01)
-    model.train()
-    head = model.head("clip")
-    assert isinstance(head, Generate) and isinstance(head.reader, Reader)
-    mine = {id(p) for p in head.reader.parameters()}
-    assert mine <= {id(p) for p in model.players()["model"]}
-    terms, _ = model(batch(), "model")
-    assert {"clip", "clip_remake", "clip_surprise"} <= set(terms)
-    (terms["clip_remake"] + terms["clip_surprise"]).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.reader.parameters() if p.ndim > 1)
+def frames_model(size: int = 16, **head: Any) -> Model:
+    settings = {
+        "clock": {"rate": 2},
+        "encoder": {"kind": "frames", "backbone": "pixels", "size": size, "project": 0},
+        "core": {"hidden": 8, "input_dropout": 0},
+        "heads": {"clip": {"kind": "generate", "makes": "frames", "channels": 8, "hidden": 16, "content_size": 6,
+                           "pose_size": 4, "critic": {"hidden": 12, "channels": 8}, **head}},
+    }  # fmt: skip
+    return validate(Recipe, settings, "x").build({"clip": NAMES}).train()
+
+
+def frames_batch(lengths: tuple[int, ...] = (6, 4, 5), size: int = 16) -> Batch:
+    data = torch.randint(0, 256, (len(lengths), max(lengths), size, size, 3), dtype=torch.uint8)
+    labels = torch.arange(len(lengths)) % 2
+    return Batch({"frames": Padded(data, torch.tensor(lengths))}, {"clip": labels}, ("x",) * len(lengths))
+
+
+@pytest.mark.parametrize(
+    "head", [{}, {"pictures": 0.5}, {"first_frame": 2.0}, {"game": "relativistic", "pictures": 0.1}]
+)
+def test_of_frames_the_model_learns_to_read_and_to_paint_and_the_critic_to_judge(head: Any) -> None:
+    model = frames_model(**head)
+    clip = model.head("clip")
+    assert isinstance(clip, Generate) and isinstance(clip.reader, Reader)
+    players = model.players()
+    assert {id(p) for p in clip.reader.parameters()} <= {id(p) for p in players["model"]}
+    wanted = {"clip", "clip_remake", "clip_surprise"} | ({"clip_first"} if "first_frame" in head else set())
+    for player, terms_of, other in (("model", wanted, "clip"), ("clip", {"clip_critic"}, "model")):
+        model.zero_grad(set_to_none=True)
+        terms, _ = model(frames_batch(), player)
+        assert set(terms) == terms_of
+        torch.stack(list(terms.values())).sum().backward()
+        assert all(p.grad is None for p in players[other])
+        moved = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in players[player]]
+        assert sum(moved) > 0.8 * len(moved), "all but biases that cancel"
+
+
+def test_a_remake_teaches_reader_and_painter_and_a_game_the_rest() -> None:
+    model = frames_model()
+    clip = model.head("clip")
+    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
+    terms, _ = model(frames_batch(), "model")
+    terms["clip_remake"].backward(retain_graph=True)
+    assert all(p.grad is not None for m in (clip.reader, clip.generator.painter) for p in m.parameters())
+    assert all(p.grad is None for m in (clip.generator.core, clip.generator.content) for p in m.parameters())
     model.zero_grad(set_to_none=True)
-    terms, _ = model(batch(), "clip")
-    assert set(terms) == {"clip_critic"}
-    torch.stack(list(terms.values())).sum().backward()
-    assert all(p.grad is None for p in head.reader.parameters())
+    terms["clip"].backward()
+    assert all(p.grad is not None for m in (clip.generator.core, clip.generator.content) for p in m.parameters())
+    assert all(p.grad is None for m in (clip.reader, clip.generator.painter) for p in m.parameters())
 
 
 def test_surprise_and_distance_by_hand() -> None:
-    mean, log_variance = torch.randn(3, 4), torch.randn(3, 4)
+    told = torch.randn(3, 5, 8)
+    mean, log_variance = told.chunk(2, dim=-1)
     found = torch.distributions.kl_divergence(
         torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0.0, 1.0)
     )
-    assert torch.allclose(Read(mean, log_variance).surprise(), found.sum(1), atol=1e-5)
-    real = Padded(torch.randn(2, 3, 4), torch.tensor([3, 2])).zeroed()
-    made = Padded(torch.randn(2, 3, 4), real.lengths)
-    pairs = list(zip(made.unpad(), real.unpad(), strict=True))
-    far = sum((a - b).abs().sum() for a, b in pairs)
-    moved = sum((a.diff(dim=0) - b.diff(dim=0)).abs().sum() for a, b in pairs)
-    assert _apart(made, real) == pytest.approx(float(far + moved) / (5 * 4), rel=1e-5)
+    drawn, surprise = reader_file._drawn(told)
+    assert torch.allclose(surprise, found.sum(-1), atol=1e-4) and drawn.shape == mean.shape
+    real, made = torch.rand(1, 2, 3, 2, 2) * 2 - 1, torch.rand(1, 2, 3, 2, 2) * 2 - 1
+    far, total = made - real, 0.0
+    for k in range(2):
+        for i in range(2):
+            for j in range(2):
+                weight = (
+                    1 + MOVING * sum(abs(float(real[0, k, c, i, j] - real[0, :, c, i, j].mean())) for c in range(3)) / 3
+                )
+                for c in range(3):
+                    change = abs(float(far[0, k, c, i, j] - far[0, 1 - k, c, i, j]))
+                    total += weight * (abs(float(far[0, k, c, i, j])) + change)
+    assert apart(made, real) == pytest.approx(total / 24, rel=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_reader_sees_no_padding(cell: Any) -> None:
-    head = build(core=CoreSection(cell=cell, hidden=7, input_dropout=0), remake=1.0).head("clip")
-    assert isinstance(head, Generate) and head.reader is not None
-    short = torch.randn(1, 4, 5)
-    long = torch.cat([short, torch.zeros(1, 3, 5)], dim=1)
-    alone = head.reader(Padded(short, torch.tensor([4])))
-    beside = head.reader(stack([long[0, :4], torch.randn(7, 5)]))
-    for one, other in zip(alone, beside, strict=True):
-        assert torch.allclose(one[0], other[0], atol=1e-6)
+def test_a_reader_sees_no_padding_and_each_frame_by_itself() -> None:
+    clip = frames_model().eval().head("clip")
+    assert isinstance(clip, Generate) and clip.reader is not None
+    with torch.no_grad():
+        for layer in (clip.reader.content, clip.reader.moves):
+            layer.bias[layer.out_features // 2 :] = -80.0  # so sure that nothing is drawn; clamped, it is a little
+        short = torch.rand(1, 3, 3, 16, 16)
+        torch.manual_seed(0)
+        alone = clip.reader(Padded(short, torch.tensor([3])))
+        beside = clip.reader(stack([short[0], torch.rand(5, 3, 16, 16)]))
+    assert torch.allclose(alone.content[0], beside.content[0], atol=0.2)
+    assert torch.allclose(alone.moves[0], beside.moves[0, :3], atol=0.2)
+    assert torch.allclose(alone.surprise[0], beside.surprise[0], rtol=1e-4)
+
+
+def test_frames_are_the_paintings_of_what_was_imagined_and_a_state_goes_on() -> None:
+    clip = frames_model().eval().head("clip")
+    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator)
+    codes, labels = clip.generator.draw(2, 7), torch.tensor([0, 1])
+    with torch.no_grad():
+        content, moves, _ = clip.generator.imagine(codes, labels)
+        whole, _ = clip.generator(codes, labels)
+        first, state = clip.generator(codes._replace(motion=codes.motion[:, :3]), labels)
+        rest, _ = clip.generator(codes._replace(motion=codes.motion[:, 3:]), labels, state)
+    assert whole.shape == (2, 7, 3, 16, 16) and torch.equal(clip.generator.painter(content, moves), whole)
+    assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-5)
+    both = joined(content, moves)
+    assert torch.equal(both[:, 4, :6], content) and torch.equal(both[:, :, 6:], moves)
 
 
 def test_what_is_made_later_is_what_comes_when_the_state_goes_on() -> None:
@@ -221,18 +289,20 @@ def test_the_penalty_passes_through_a_recurrent_critic() -> None:
         )  # fmt: skip
         head.train()
         x = Padded(torch.randn(3, 6, 5), torch.tensor([6, 6, 6]))
-        terms = head._critics_turn(x, x.map(lambda d: d + 1), torch.zeros(3, dtype=torch.int64))
+        sides = Side(x.data, None), Side(x.data + 1, None)
+        terms = head._critics_turn(sides, x.lengths, torch.zeros(3, dtype=torch.int64))
         terms["clip_penalty"].backward()
         assert all(p.grad is not None for name, p in critic.core.named_parameters() if "hh" in name)  # type: ignore[union-attr]
 
 
 def test_spectral_norm_holds_every_layer_of_the_critic() -> None:
-    critic = CriticSection(hidden=12).build(None, 16, 2)
+    critic = CriticSection(hidden=12).build(5, 16, 2)
     critic.train()
-    x, lengths, labels = torch.randn(2, 4, 3, 16, 16), torch.tensor([4, 4]), torch.tensor([0, 1])
+    x, lengths, labels = torch.randn(2, 4, 5), torch.tensor([4, 4]), torch.tensor([0, 1])
     with torch.no_grad():
         for _ in range(60):
             critic(x, lengths, labels)
+            critic.of_pictures(torch.randn(2, 3, 16, 16), labels)
     layers = [m for m in critic.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
     largest = [float(torch.linalg.matrix_norm(m.weight.flatten(1), 2)) for m in layers]
     assert len(layers) > 8 and max(largest) < 1.1

@@ -28,13 +28,16 @@ from pipeline.models.adversary import Game, critic_loss, generator_loss, penalty
 from pipeline.models.core import State
 from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
-from pipeline.models.generator import Codes, Generator, Makes
+from pipeline.models.generator import Codes, FrameGenerator, Generator, Makes, joined
 from pipeline.models.reader import Reader
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
 WON = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
 """Below the first the critic is never wrong and teaches nothing; above the second it is worse than a coin."""
+
+LOOKS, MOVING = 4, 8.0
+"""Frames of a clip that are read and painted again at a step; weight of what moves among them, by how much it moves."""
 
 MOST_TEXTS = 256
 """Each is compared with each: thousands would take hours."""
@@ -47,6 +50,13 @@ class Evidence(NamedTuple):
     made: np.ndarray
 
 
+class Side(NamedTuple):
+    """What a critic judges: sequences (B, T, D) of features, words or codes, and pictures (B, 3, S, S) or none."""
+
+    sequences: Tensor
+    pictures: Tensor | None
+
+
 class Generate(nn.Module):
     """Two players: the generator belongs to the model, the critic is its opponent.
 
@@ -57,9 +67,9 @@ class Generate(nn.Module):
         makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. width: D of
         features. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
         augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
-        content and beginning; 0: both are drawn. remake: weight of the distance between what is made and the real sequence whose codes
-        a reader finds (or whose first picture is given). surprise: weight of how far from the drawn ones those codes are. later: windows
-        that may have gone by, at most, before the one that is made and judged.
+        content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips. remake: weight of the distance between
+        real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a nat. pictures: weight of the
+        critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
     """
 
     opponent: nn.Module | None
@@ -83,9 +93,10 @@ class Generate(nn.Module):
         strength: float = 0.0,
         first_frame: float = 0.0,
         encoder: nn.Module | None = None,
+        reader: Reader | None = None,
         remake: float = 0.0,
         surprise: float = 0.0,
-        reader: Reader | None = None,
+        pictures: float = 0.0,
         later: int = 0,
     ) -> None:
         super().__init__()
@@ -94,7 +105,8 @@ class Generate(nn.Module):
         self.game: Game = game
         self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
         self.generator, self.opponent, self.encoder = generator, critic, encoder
-        self.remake, self.surprise, self.reader, self.later = remake, surprise, reader, later
+        self.reader, self.remake, self.surprise = reader, remake, surprise
+        self.pictures, self.later = pictures, later
         self.average = AveragedModel(generator, multi_avg_fn=_follow(averaging)).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
@@ -148,61 +160,87 @@ class Generate(nn.Module):
         return Padded(F.one_hot(ids, len(self.words)).float(), torch.full((len(ids),), ids.shape[1]))
 
     def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """Of the generator for the player "model", of the critic for the player of this head's name."""
+        """Of the generator (and of the reader) for the player "model", of the critic for the player of this head's name."""
         real, labels = self.real(seen), self._labels(batch)
         if player == self.name:
             with torch.no_grad():
-                made, _ = self._played(real, labels)
-            return self._critics_turn(real, made, labels)
+                sides = self._side(real, labels), self._played(real, labels)
+            return self._critics_turn(sides, real.lengths, labels)
         if self.training:
             self.average.update_parameters(self.generator)
-        made, terms = self._played(real, labels)
+        terms = self._remade(real) if self.reader else {}
+        made = self._played(real, labels)
         with _still(self._critic):
-            shown = self._shown(made.data, real.lengths)
-            said = self._critic(shown, real.lengths, labels)
-            other = (
-                self._critic(self._shown(real.data, real.lengths), real.lengths, labels)
-                if self.game != "hinge"
-                else said
-            )
-        terms[self.name] = generator_loss(self.game, other, said)
+            said = self._said(made, real.lengths, labels)
+            other = said
+            if self.game != "hinge":
+                with torch.no_grad():
+                    other = self._said(self._side(real, labels), real.lengths, labels)
+        paid = [generator_loss(self.game, o, s) for o, s in zip(other, said, strict=True)]
+        terms[self.name] = _weighed(paid, self.pictures)
         if self.first_frame:
-            terms[f"{self.name}_first"] = self.first_frame * (made.data[:, 0] - real.data[:, 0]).abs().mean()
+            terms[f"{self.name}_first"] = self.first_frame * self._missed(real, labels)
         return terms
 
-    def _played(self, real: Padded, labels: Tensor) -> tuple[Padded, dict[str, Tensor]]:
-        """What is made for the critic: of drawn codes and, where there is a reader, the first half of the rows of the codes that it finds in
-        the real ones (VAE-GAN, Larsen et al. 2016, arXiv 1512.09300); and what is paid for not being those.
-        """
-        steps, half = real.data.shape[1], len(labels) // 2 if self.reader else 0
-        skip = steps * int(torch.randint(self.later + 1, ())) if self.training else 0
-        codes = self.generator.draw(len(labels) - half, skip + steps)
-        made, _ = self.generator(self._given(codes, real.data[half:, 0]), labels[half:], skip=skip)
-        terms: dict[str, Tensor] = {}
-        if self.reader and half:
-            true = Padded(real.data[:half], real.lengths[:half])
-            read = self.reader(true)
-            content, start = read.draw()
-            codes = self.generator.draw(half, steps)._replace(content=content, start=start)
-            again, _ = self.generator(codes, labels[:half])
-            terms[f"{self.name}_remake"] = self.remake * _apart(Padded(again, true.lengths), true)
-            terms[f"{self.name}_surprise"] = self.surprise * read.surprise().mean()
-            made = torch.cat([again, made])
-        elif self.remake and not skip:
-            terms[f"{self.name}_remake"] = self.remake * _apart(Padded(made, real.lengths), real)
-        return Padded(made, real.lengths).zeroed(), terms
+    def _side(self, real: Padded, labels: Tensor) -> Side:
+        """What the critic sees of real sequences."""
+        if self.reader is None:
+            return Side(real.data, None)
+        read = self.reader(real)
+        pictures = _picked(real.data, _places(real.lengths, 1))[:, 0] if self.pictures else None
+        return Side(Padded(joined(read.content, read.moves), real.lengths).zeroed().data, pictures)
 
-    def _critics_turn(self, real: Padded, made: Padded, labels: Tensor) -> dict[str, Tensor]:
+    def _played(self, real: Padded, labels: Tensor) -> Side:
+        """What is made for the critic, of drawn codes, as long as the real ones."""
+        steps = real.data.shape[1]
+        skip = steps * int(torch.randint(self.later + 1, ())) if self.training else 0
+        codes = self._given(self.generator.draw(len(labels), skip + steps), real.data[:, 0])
+        if not isinstance(self.generator, FrameGenerator):
+            made, _ = self.generator(codes, labels, skip=skip)
+            return Side(Padded(made, real.lengths).zeroed().data, None)
+        content, moves, _ = self.generator.imagine(codes, labels, skip=skip)
+        pictures = None
+        if self.pictures:
+            pictures = self.generator.painter(content, _picked(moves, _places(real.lengths, 1)))[:, 0]
+        return Side(Padded(joined(content, moves), real.lengths).zeroed().data, pictures)
+
+    def _remade(self, real: Padded) -> dict[str, Tensor]:
+        """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say."""
+        assert self.reader is not None and isinstance(self.generator, FrameGenerator)
+        true = _picked(real.data, _places(real.lengths, LOOKS))
+        read = self.reader(Padded(true, torch.full((len(true),), LOOKS)))
+        again = self.generator.painter(read.content, read.moves)
+        return {
+            f"{self.name}_remake": self.remake * apart(again, true),
+            f"{self.name}_surprise": self.surprise * read.surprise.mean(),
+        }
+
+    def _missed(self, real: Padded, labels: Tensor) -> Tensor:
+        """The distance of what is painted first to the first pictures that were given."""
+        assert isinstance(self.generator, FrameGenerator)
+        codes = self._given(self.generator.draw(len(labels), 1), real.data[:, 0])
+        return (self.generator(codes, labels)[0][:, 0] - real.data[:, 0]).abs().mean()
+
+    def _said(self, side: Side, lengths: Tensor, labels: Tensor) -> list[Tensor]:
+        """The critic's scores (B,) of sequences and, where there are any, of pictures."""
+        said = [self._critic(self._shown(side.sequences, lengths), lengths, labels)]
+        if side.pictures is not None:
+            one = torch.ones(len(labels), dtype=torch.int64)
+            said.append(self._critic.of_pictures(self._shown(side.pictures[:, None], one)[:, 0], labels))
+        return said
+
+    def _critics_turn(self, sides: tuple[Side, Side], lengths: Tensor, labels: Tensor) -> dict[str, Tensor]:
         is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
-        sides = [self._shown(side.data, real.lengths).detach().requires_grad_(is_punished) for side in (real, made)]
+        sides = tuple(s._replace(sequences=s.sequences.detach().requires_grad_(is_punished)) for s in sides)  # type: ignore[assignment]
         with _without_fused_kernels(is_punished):
-            said = [self._critic(side, real.lengths, labels) for side in sides]
-            terms = {f"{self.name}_critic": critic_loss(self.game, said[0], said[1])}
+            said = [self._said(side, lengths, labels) for side in sides]
+            paid = [critic_loss(self.game, r, m) for r, m in zip(*said, strict=True)]
+            terms = {f"{self.name}_critic": _weighed(paid, 1.0)}
             if is_punished:
-                slopes = [penalty(s, x) for s, x in zip(said, sides, strict=True)]
+                slopes = [penalty(s[0], side.sequences) for s, side in zip(said, sides, strict=True)]
                 terms[f"{self.name}_penalty"] = self.gamma / self.penalty_share * torch.stack(slopes).sum()
             elif self.gamma and self.training:
-                terms[f"{self.name}_penalty"] = said[0].new_zeros(())
+                terms[f"{self.name}_penalty"] = said[0][0].new_zeros(())
         return terms
 
     @property
@@ -342,23 +380,39 @@ class Generate(nn.Module):
         return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
 
 
-def _follow(averaging: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _follow(averaging: float) -> Callable[..., None]:
     """The average moves by 1 - averaging of the way, and by 9 / (10 + n) after n steps where that is more."""
 
     @torch.no_grad()
-    def move(averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+    def move(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
         kept = min(averaging, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averages, weights, 1.0 - kept)
+        torch._foreach_lerp_(list(averages), list(weights), 1.0 - kept)
 
     return move
 
 
-def _apart(made: Padded, real: Padded) -> Tensor:
-    """The mean distance of each number and of each of its changes from step to step: a small thing that moves counts by its moving."""
-    far = made.zeroed().data - real.data
-    moved = (far[:, 1:] - far[:, :-1]) * real.mask[:, 1:].reshape(*far[:, 1:].shape[:2], *[1] * (far.ndim - 2))
-    numbers = real.mask.sum() * far[0, 0].numel()
-    return (far.abs().sum() + moved.abs().sum()) / numbers
+def _places(lengths: Tensor, count: int) -> Tensor:
+    """(B, count) random steps of each row."""
+    return (torch.rand(len(lengths), count) * lengths[:, None].clamp(min=1)).long()
+
+
+def _picked(x: Tensor, places: Tensor) -> Tensor:
+    """(B, T, ...) -> (B, count, ...)."""
+    return x[torch.arange(len(x))[:, None], places]
+
+
+def apart(made: Tensor, real: Tensor) -> Tensor:
+    """How far painted frames (B, K, 3, S, S) are from real ones of the same clip: the mean distance of a number, and of its difference to
+    another frame of the clip; where the real frames differ from their mean, what moves there, it counts up to `MOVING` times more.
+    """
+    weight = 1.0 + MOVING * (real - real.mean(1, keepdim=True)).abs().mean(2, keepdim=True)
+    far = made - real
+    return (weight * (far.abs() + (far - far.roll(1, dims=1)).abs())).mean()
+
+
+def _weighed(paid: Sequence[Tensor], pictures: float) -> Tensor:
+    """The sequences' part, and so much of the pictures'."""
+    return paid[0] if len(paid) == 1 else paid[0] + pictures * paid[1]
 
 
 def _coarse(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Who tells real sequences from made ones.
 
-In: sequences (B, T, ...), real or made, and their classes. Out: a score each (B,), higher for real. Knows nothing of who made them.
+In: sequences (B, T, D) or pictures, real or made, and their classes. Out: a score each (B,), higher for real. Knows nothing of who made them.
 """
 
 from __future__ import annotations
@@ -15,66 +15,55 @@ from pipeline.padded import Padded
 
 
 class Critic(nn.Module):
-    """A look at every step, a judge of the sequence [x, delta x], for frames one of single pictures as well.
+    """A judge of the sequence [x, delta x] and, where there are pictures, one of single pictures.
 
     The class counts by projection (Miyato & Koyama 2018, arXiv 1802.05637): the score is w.h + v_class.h. There is no batch
     norm: a sample's score may not depend on its neighbours.
 
     Args:
-        width: D of features or words, or None for frames (B, T, 3, S, S). classes: 0 where there are none.
-        core: a recurrent judge in place of the convolutions over time. spectral: spectral norm (Miyato et al. 2018) on every
-        linear and convolutional layer, which the hinge loss wants and gradient penalties do without.
+        width: D of features, words or codes of frames. classes: 0 where there are none. size: pixels a side of the pictures, 0: there are
+        none. channels: of the first look at them. core: a recurrent judge in place of the convolutions over time. spectral: spectral norm
+        (Miyato et al. 2018) on every linear and convolutional layer, which the hinge loss wants and gradient penalties do without.
     """
 
     def __init__(
         self,
         *,
-        width: int | None,
+        width: int,
         classes: int,
         hidden: int = 128,
         channels: int = 32,
-        size: int = 32,
+        size: int = 0,
         core: Core | None = None,
         spectral: bool = True,
     ) -> None:
         super().__init__()
-        self.is_of_frames = width is None
-        looked = hidden if width is None else width
-        self.look = looker(6, channels, size, hidden) if width is None else nn.Identity()
-        self.picture = looker(3, channels, size, hidden) if width is None else None
         self.core = core
-        into = looked if self.is_of_frames else 2 * looked
-        self.steps: nn.Module = nn.Identity() if core is not None else _Convolutions(into, hidden)
-        told = core.output_size if core is not None else hidden
-        self.judge = _Projection(told, classes)
-        self.judge_picture = _Projection(hidden, classes) if self.is_of_frames else None
+        self.steps: nn.Module = nn.Identity() if core is not None else _Convolutions(2 * width, hidden)
+        self.judge = _Projection(core.output_size if core is not None else hidden, classes)
+        self.picture = looker(3, channels, size, hidden) if size else None
+        self.judge_picture = _Projection(hidden, classes) if size else None
         if spectral:
             for module in list(self.modules()):
                 if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
                     spectral_norm(module)
 
     @staticmethod
-    def core_input(width: int | None, hidden: int) -> int:
+    def core_input(width: int) -> int:
         """What a recurrent judge reads at every step."""
-        return hidden if width is None else 2 * width
+        return 2 * width
 
     def forward(self, x: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
-        """x: (B, T, D) or (B, T, 3, S, S), zeros behind `lengths` (B,, on the CPU). Returns (B,) or, of frames, (2 B,): of the
-        sequences, then of one picture of each.
-        """
+        """x: (B, T, D), zeros behind `lengths` (B,, on the CPU). Returns (B,)."""
         mask = Padded(x, lengths).mask
-        shown = mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
         moved = torch.zeros_like(x)
-        moved[:, 1:] = (x[:, 1:] - x[:, :-1]) * shown[:, 1:]
-        both = torch.cat([x, moved], dim=2)
-        if self.is_of_frames:
-            both = self.look(both.flatten(0, 1)).unflatten(0, both.shape[:2])
-        scores = self.judge(self._over_time(both, mask, lengths), labels)
-        if self.picture is None or self.judge_picture is None:
-            return scores
-        places = (torch.rand(len(x)) * lengths).long().to(x.device)
-        one = x[torch.arange(len(x), device=x.device), places]
-        return torch.cat([scores, self.judge_picture(self.picture(one), labels)])
+        moved[:, 1:] = (x[:, 1:] - x[:, :-1]) * mask[:, 1:, None]
+        return self.judge(self._over_time(torch.cat([x, moved], dim=2), mask, lengths), labels)
+
+    def of_pictures(self, x: Tensor, labels: Tensor) -> Tensor:
+        """x: (B, 3, S, S) in [-1, 1]. Returns (B,)."""
+        assert self.picture is not None and self.judge_picture is not None
+        return self.judge_picture(self.picture(x), labels)
 
     def _over_time(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, D) -> (B, H)."""

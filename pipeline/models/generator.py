@@ -134,6 +134,46 @@ class FeatureMaker(nn.Module):
         return self.net(torch.cat([content[:, None].expand(-1, motion.shape[1], -1), motion], dim=2))
 
 
+class FrameGenerator(Generator):
+    """The same in two steps: content and movement become codes, few numbers a frame, and a painter makes frames of them. A critic of
+    codes sees whole clips at the price of a few pictures.
+
+    Args:
+        maker: makes the moves (B, T, M) of each frame. painter: (content, moves) -> frames. drawn_size: of the content as it is drawn;
+        content_size: of the painter's.
+    """
+
+    def __init__(self, *, painter: FrameMaker, drawn_size: int, painted_size: int, hidden: int, **more: object) -> None:
+        super().__init__(content_size=drawn_size, **more)  # type: ignore[arg-type]
+        self.painter = painter
+        width = drawn_size + self.wish.embedding_dim
+        self.content = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, painted_size),
+        )
+
+    def imagine(
+        self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0
+    ) -> tuple[Tensor, Tensor, State]:
+        """As `Generator`, before anything is painted: content (B, C), moves (B, T - skip, M), and the state to go on from."""
+        content = self.content(torch.cat([codes.content, self.wish(labels)], dim=1))
+        moves, after = super().forward(codes, labels, state, skip)
+        return content, moves, after
+
+    def forward(self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0) -> tuple[Tensor, State]:
+        """As `Generator`; frames (B, T - skip, 3, S, S) in [-1, 1]."""
+        content, moves, after = self.imagine(codes, labels, state, skip)
+        return self.painter(content, moves), after
+
+
+def joined(content: Tensor, moves: Tensor) -> Tensor:
+    """Codes as a critic reads them: (B, C), (B, T, M) -> (B, T, C + M)."""
+    return torch.cat([content[:, None].expand(-1, moves.shape[1], -1), moves], dim=2)
+
+
 class FrameMaker(nn.Module):
     """Content and movement -> frames (B, T, 3, S, S) in [-1, 1].
 

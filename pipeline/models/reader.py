@@ -1,6 +1,6 @@
-"""The way back: which codes a real sequence could have been made of.
+"""The way back from frames: what a clip shows, and how each of its frames differs from the others.
 
-In: real sequences (B, T, ...). Out: a Gaussian over content and beginning of each. Knows nothing of generators or losses.
+In: clips (B, T, 3, S, S) in [-1, 1]. Out: codes of them, drawn from a Gaussian that was read. Knows nothing of generators or losses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.core import Core
 from pipeline.padded import Padded
 
 SURE = -4.0
@@ -18,45 +17,46 @@ SURE = -4.0
 
 
 class Read(NamedTuple):
-    """mean, log_variance: (B, 2 C), of the content (C) and of the beginning (C)."""
+    """content (B, C): of the clip. moves (B, T, M): of each frame. surprise (B,): how far the Gaussians that they are drawn from lie from
+    standard normal ones (Kullback-Leibler divergence), in nats.
+    """
 
-    mean: Tensor
-    log_variance: Tensor
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Content and beginning (B, C), drawn so that the gradient passes (Kingma & Welling 2014, arXiv 1312.6114)."""
-        drawn = self.mean + torch.exp(0.5 * self.log_variance) * torch.randn_like(self.mean)
-        content, start = drawn.chunk(2, dim=1)
-        return content, start
-
-    def surprise(self) -> Tensor:
-        """Kullback-Leibler divergence to the standard normal that codes are drawn from without a sequence, in nats: (B,)."""
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(1)
+    content: Tensor
+    moves: Tensor
+    surprise: Tensor
 
 
 class Reader(nn.Module):
-    """A look at every step; the content is read in their mean, the beginning in what a core knows after the last one.
+    """Every frame is looked at by itself; the content is read in the mean of the looks (an autoencoder by variational Bayes, Kingma & Welling
+    2014, arXiv 1312.6114). Content is paid for once a clip and moves at every frame, so what stands still becomes content.
 
     Args:
-        look: (N, ...) -> (N, W), of single steps. core: reads (B, T, W). size: C.
+        look: (N, 3, S, S) -> (N, width). content_size, moves_size: C and M.
     """
 
-    def __init__(self, *, look: nn.Module, core: Core, width: int, size: int) -> None:
+    def __init__(self, *, look: nn.Module, width: int, content_size: int, moves_size: int) -> None:
         super().__init__()
-        assert core.is_causal, "what it knows after the last step is asked for"
-        self.look, self.core = look, core
-        self.content, self.start = nn.Linear(width, 2 * size), nn.Linear(core.output_size, 2 * size)
-        for layer in (self.content, self.start):
+        self.look = look
+        self.content, self.moves = nn.Linear(width, 2 * content_size), nn.Linear(width, 2 * moves_size)
+        for layer in (self.content, self.moves):
+            half = layer.out_features // 2
             with torch.no_grad():
-                layer.weight[size:] *= 0.1
-                layer.bias[size:] = SURE
+                layer.weight[half:] *= 0.1
+                layer.bias[half:] = SURE
 
     def forward(self, x: Padded) -> Read:
-        """x: (B, T, ...), zeros in the padding."""
+        """x: (B, T, 3, S, S); codes of the padding are anything."""
         looked = self.look(x.data.flatten(0, 1)).unflatten(0, x.data.shape[:2])
         mask = x.mask[..., None]
         mean = (looked * mask).sum(1) / mask.sum(1).clamp(min=1)
-        _, state = self.core(Padded(looked, x.lengths))
-        parts = zip(self.content(mean).chunk(2, dim=1), self.start(state[0][:, -1]).chunk(2, dim=1), strict=True)
-        where, how_sure = (torch.cat(both, dim=1) for both in parts)
-        return Read(where, how_sure.clamp(-8.0, 4.0))
+        content, of_clip = _drawn(self.content(mean))
+        moves, of_frames = _drawn(self.moves(looked))
+        return Read(content, moves, of_clip + (of_frames * mask[..., 0]).sum(1))
+
+
+def _drawn(told: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., 2 K), means and log variances -> a draw (..., K) that the gradient passes, and its surprise (...)."""
+    mean, log_variance = told.chunk(2, dim=-1)
+    log_variance = log_variance.clamp(-8.0, 4.0)
+    surprise = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), surprise
