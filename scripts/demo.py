@@ -1,7 +1,7 @@
 """make demo: the main job from nothing, with the commands a user would type.
 
 Draws the puppets, trains on them, measures on actors never seen, answers for a folder of unseen videos with two broken
-files among them, and watches a longer one as it runs. Everything lies under runs/demo.
+files among them, watches a longer one as it runs, and says in words what happens. Everything lies under runs/demo.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ def compare(folder: Path) -> None:
     print(f"{right} of {len(answered)} right; {len(answers) - len(answered)} broken files named, none lost")
 
 
+def read_aloud() -> None:
+    """Some sentences beside a person's."""
+    rows = [json.loads(line) for line in (PLACE / "puppets/clips.jsonl").read_text().splitlines()]
+    person = {Path(r["path"]).name: r["captions"][0] for r in rows}
+    told = [json.loads(line) for line in (PLACE / "words_answers/predictions.jsonl").read_text().splitlines()]
+    for row in [r for r in told if r["path"] in person][:6]:
+        print(f"{row['path']}\n    the model   {row['caption']['sentence']}\n    a person    {person[row['path']]}")
+
+
 def main() -> None:
     """The demo."""
     started = time.monotonic()
@@ -96,12 +105,24 @@ def main() -> None:
         f"unreel watch {long} --model {PLACE}/run",
         [*UNREEL, "watch", str(long), "--model", f"{PLACE}/run"],
     )
+    step(
+        "5. Another head on the same core, learned from the same looks: the unseen videos in words",
+        "unreel train configs/puppets/words.yaml",
+        [*UNREEL, "train", "configs/puppets/words.yaml", f"run={PLACE}/words", "--fresh"],
+    )
+    step(
+        "   and what it says (beside it, what a person says)",
+        f"unreel predict {folder} --model {PLACE}/words --out {PLACE}/words_answers",
+        [*UNREEL, "predict", str(folder), "--model", f"{PLACE}/words", "--out", f"{PLACE}/words_answers"],
+        codes=(1,),
+    )
+    read_aloud()
     print(f"""
 the videos        {PLACE}/puppets/clips, long
 the trained model {PLACE}/run/model
 the measurements  {PLACE}/run/report.txt, report.json, metrics.jsonl
 the W&B run       {PLACE}/run/wandb (offline; `wandb sync` sends it)
-the answers       {PLACE}/answers/predictions.jsonl, .csv, .parquet
+the answers       {PLACE}/answers/predictions.jsonl, .csv, .parquet; in words: {PLACE}/words_answers
 done in {time.monotonic() - started:.0f} s; next: unreel train YOUR_FOLDER_OF_CLASS_FOLDERS""")
 
 
