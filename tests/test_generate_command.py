@@ -225,7 +225,8 @@ def test_samples_go_to_weights_and_biases_as_well(clips: Path, tmp_path: Path, m
 def test_an_unfinished_run_of_an_older_version_goes_on(clips: Path, tmp_path: Path, capsys: Any) -> None:
     """Its config lacks the settings that came later: they count as their defaults. Another config is still refused."""
     run = tmp_path / "run"
-    assert call("train", "puppets/generate.yaml", *_small(clips, f"run={run}")) == 0
+    begun = [*_small(clips, f"run={run}"), "training.opponent_lr=1"]
+    assert call("train", "puppets/generate.yaml", *begun) == 0
     (run / "report.json").unlink()
     config = run / "config.yaml"
     text = config.read_text()
@@ -234,7 +235,7 @@ def test_an_unfinished_run_of_an_older_version_goes_on(clips: Path, tmp_path: Pa
     )
     assert older != text
     config.write_text(older)
-    settings = [s for s in _small(clips, f"run={run}") if "show_every" not in s]
+    settings = [s for s in begun if "show_every" not in s]
     assert call("train", "puppets/generate.yaml", *settings) == 0
     assert "going on from step 2" in capsys.readouterr().err
     (run / "report.json").unlink()
