@@ -65,7 +65,7 @@ def made_like(run: Path, real: Real, length: int | None = None) -> list[np.ndarr
     return [found[i] for i in range(len(real))]
 
 
-def sheet(path: Path, clips: Sequence[np.ndarray], labels: Sequence[str], steps: int = 12) -> None:
+def sheet(path: Path, clips: Sequence[np.ndarray], labels: Sequence[str], steps: int = 8) -> None:
     """A filmstrip: two clips of each class, a row each."""
     rows = []
     for label in sorted(set(labels)):
