@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from toy_training import PLAN, SignalAt, make_toy
 
 import pipeline.models.core as core_file
-import pipeline.models.reader as reader_file
 from pipeline.cores import CoreSection
 from pipeline.data.batch import Batch
 from pipeline.data.text import cut
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import END, PAD, START, Words
-from pipeline.heads.generate import MOVING, Generate, Side, apart
+from pipeline.heads.generate import Generate, Side
 from pipeline.makings import CriticSection, GenerateSection
 from pipeline.models.adversary import critic_loss, generator_loss, penalty
 from pipeline.models.core import Core
@@ -33,15 +32,12 @@ from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
 from pipeline.models.generator import (
     FeatureMaker,
-    FrameGenerator,
     FrameMaker,
     Generator,
     TokenGenerator,
     _drawn,
-    joined,
 )
 from pipeline.models.model import Model
-from pipeline.models.reader import Reader
 from pipeline.padded import Padded, stack
 from pipeline.questions import ClassifySection
 from pipeline.recipe import Recipe, SeriesSection
@@ -103,112 +99,6 @@ def test_generator_critic_and_recogniser_are_moved_by_instances_of_the_one_class
 def test_a_head_without_a_core_of_its_own_moves_by_one_like_the_models() -> None:
     head = build().head("clip")
     assert isinstance(head, Generate) and head.generator.core.hidden == 8
-
-
-# ---------------------------------------------------------------------------------------------------- the way back
-
-
-def frames_model(size: int = 16, **head: Any) -> Model:
-    settings = {
-        "clock": {"rate": 2},
-        "encoder": {"kind": "frames", "backbone": "pixels", "size": size, "project": 0},
-        "core": {"hidden": 8, "input_dropout": 0},
-        "heads": {"clip": {"kind": "generate", "makes": "frames", "channels": 8, "hidden": 16, "content_size": 6,
-                           "pose_size": 4, "critic": {"hidden": 12, "channels": 8}, **head}},
-    }  # fmt: skip
-    return validate(Recipe, settings, "x").build({"clip": NAMES}).train()
-
-
-def frames_batch(lengths: tuple[int, ...] = (6, 4, 5), size: int = 16) -> Batch:
-    data = torch.randint(0, 256, (len(lengths), max(lengths), size, size, 3), dtype=torch.uint8)
-    labels = torch.arange(len(lengths)) % 2
-    return Batch({"frames": Padded(data, torch.tensor(lengths))}, {"clip": labels}, ("x",) * len(lengths))
-
-
-@pytest.mark.parametrize(
-    "head", [{}, {"pictures": 0.5}, {"first_frame": 2.0}, {"game": "relativistic", "pictures": 0.1}]
-)
-def test_of_frames_the_model_learns_to_read_and_to_paint_and_the_critic_to_judge(head: Any) -> None:
-    model = frames_model(**head)
-    clip = model.head("clip")
-    assert isinstance(clip, Generate) and isinstance(clip.reader, Reader)
-    players = model.players()
-    assert {id(p) for p in clip.reader.parameters()} <= {id(p) for p in players["model"]}
-    wanted = {"clip", "clip_remake", "clip_surprise"} | ({"clip_first"} if "first_frame" in head else set())
-    for player, terms_of, other in (("model", wanted, "clip"), ("clip", {"clip_critic"}, "model")):
-        model.zero_grad(set_to_none=True)
-        terms, _ = model(frames_batch(), player)
-        assert set(terms) == terms_of
-        torch.stack(list(terms.values())).sum().backward()
-        assert all(p.grad is None for p in players[other])
-        moved = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in players[player]]
-        assert sum(moved) > 0.8 * len(moved), "all but biases that cancel"
-
-
-def test_a_remake_teaches_reader_and_painter_and_a_game_the_rest() -> None:
-    model = frames_model()
-    clip = model.head("clip")
-    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
-    terms, _ = model(frames_batch(), "model")
-    terms["clip_remake"].backward(retain_graph=True)
-    assert all(p.grad is not None for m in (clip.reader, clip.generator.painter) for p in m.parameters())
-    assert all(p.grad is None for m in (clip.generator.core, clip.generator.content) for p in m.parameters())
-    model.zero_grad(set_to_none=True)
-    terms["clip"].backward()
-    assert all(p.grad is not None for m in (clip.generator.core, clip.generator.content) for p in m.parameters())
-    assert all(p.grad is None for m in (clip.reader, clip.generator.painter) for p in m.parameters())
-
-
-def test_surprise_and_distance_by_hand() -> None:
-    told = torch.randn(3, 5, 8)
-    mean, log_variance = told.chunk(2, dim=-1)
-    found = torch.distributions.kl_divergence(
-        torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0.0, 1.0)
-    )
-    drawn, surprise = reader_file._drawn(told)
-    assert torch.allclose(surprise, found.sum(-1), atol=1e-4) and drawn.shape == mean.shape
-    real, made = torch.rand(1, 2, 3, 2, 2) * 2 - 1, torch.rand(1, 2, 3, 2, 2) * 2 - 1
-    far, total = made - real, 0.0
-    for k in range(2):
-        for i in range(2):
-            for j in range(2):
-                weight = (
-                    1 + MOVING * sum(abs(float(real[0, k, c, i, j] - real[0, :, c, i, j].mean())) for c in range(3)) / 3
-                )
-                for c in range(3):
-                    change = abs(float(far[0, k, c, i, j] - far[0, 1 - k, c, i, j]))
-                    total += weight * (abs(float(far[0, k, c, i, j])) + change)
-    assert apart(made, real) == pytest.approx(total / 24, rel=1e-5)
-
-
-def test_a_reader_sees_no_padding_and_each_frame_by_itself() -> None:
-    clip = frames_model().eval().head("clip")
-    assert isinstance(clip, Generate) and clip.reader is not None
-    with torch.no_grad():
-        for layer in (clip.reader.content, clip.reader.moves):
-            layer.bias[layer.out_features // 2 :] = -80.0  # so sure that nothing is drawn; clamped, it is a little
-        short = torch.rand(1, 3, 3, 16, 16)
-        torch.manual_seed(0)
-        alone = clip.reader(Padded(short, torch.tensor([3])))
-        beside = clip.reader(stack([short[0], torch.rand(5, 3, 16, 16)]))
-    assert torch.allclose(alone.content[0], beside.content[0], atol=0.2)
-    assert torch.allclose(alone.moves[0], beside.moves[0, :3], atol=0.2)
-    assert torch.allclose(alone.surprise[0], beside.surprise[0], rtol=1e-4)
-
-
-def test_frames_are_the_paintings_of_what_was_imagined_and_a_state_goes_on() -> None:
-    clip = frames_model().eval().head("clip")
-    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator)
-    codes, labels = clip.generator.draw(2, 7), torch.tensor([0, 1])
-    with torch.no_grad():
-        content, moves, _ = clip.generator.imagine(codes, labels)
-        whole, _ = clip.generator(codes, labels)
-        first, state = clip.generator(codes._replace(motion=codes.motion[:, :3]), labels)
-        rest, _ = clip.generator(codes._replace(motion=codes.motion[:, 3:]), labels, state)
-    assert whole.shape == (2, 7, 3, 16, 16) and torch.equal(clip.generator.painter(content, moves), whole)
-    assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-5)
-    both = joined(content, moves)
-    assert torch.equal(both[:, 4, :6], content) and torch.equal(both[:, :, 6:], moves)
 
 
 def test_what_is_made_later_is_what_comes_when_the_state_goes_on() -> None:

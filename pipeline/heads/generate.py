@@ -6,8 +6,7 @@ the numbers mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -24,20 +23,28 @@ from pipeline.data.words import PAD, Words
 from pipeline.metrics.captions import bleu, tokenize
 from pipeline.metrics.controls import noise
 from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
-from pipeline.models.adversary import Game, critic_loss, generator_loss, penalty
+from pipeline.models.adversary import (
+    Game,
+    critic_loss,
+    follow,
+    generator_loss,
+    held,
+    penalty,
+    without_fused_kernels,
+)
 from pipeline.models.core import State
 from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
 from pipeline.models.generator import Codes, FrameGenerator, Generator, Makes, joined
-from pipeline.models.reader import Reader
+from pipeline.models.reader import Reader, apart, picked, places
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
 WON = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
 """Below the first the critic is never wrong and teaches nothing; above the second it is worse than a coin."""
 
-LOOKS, MOVING = 4, 8.0
-"""Frames of a clip that are read and painted again at a step; weight of what moves among them, by how much it moves."""
+LOOKS = 4
+"""Frames of a clip that are read and painted again at a step."""
 
 MOST_TEXTS = 256
 """Each is compared with each: thousands would take hours."""
@@ -107,7 +114,7 @@ class Generate(nn.Module):
         self.generator, self.opponent, self.encoder = generator, critic, encoder
         self.reader, self.remake, self.surprise = reader, remake, surprise
         self.pictures, self.later = pictures, later
-        self.average = AveragedModel(generator, multi_avg_fn=_follow(averaging)).requires_grad_(False)
+        self.average = AveragedModel(generator, multi_avg_fn=follow(averaging)).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
         if makes == "tokens":
@@ -170,7 +177,7 @@ class Generate(nn.Module):
             self.average.update_parameters(self.generator)
         terms = self._remade(real) if self.reader else {}
         made = self._played(real, labels)
-        with _still(self._critic):
+        with held(self._critic):
             said = self._said(made, real.lengths, labels)
             other = said
             if self.game != "hinge":
@@ -187,7 +194,7 @@ class Generate(nn.Module):
         if self.reader is None:
             return Side(real.data, None)
         read = self.reader(real)
-        pictures = _picked(real.data, _places(real.lengths, 1))[:, 0] if self.pictures else None
+        pictures = picked(real.data, places(real.lengths, 1))[:, 0] if self.pictures else None
         return Side(Padded(joined(read.content, read.moves), real.lengths).zeroed().data, pictures)
 
     def _played(self, real: Padded, labels: Tensor) -> Side:
@@ -201,13 +208,13 @@ class Generate(nn.Module):
         content, moves, _ = self.generator.imagine(codes, labels, skip=skip)
         pictures = None
         if self.pictures:
-            pictures = self.generator.painter(content, _picked(moves, _places(real.lengths, 1)))[:, 0]
+            pictures = self.generator.painter(content, picked(moves, places(real.lengths, 1)))[:, 0]
         return Side(Padded(joined(content, moves), real.lengths).zeroed().data, pictures)
 
     def _remade(self, real: Padded) -> dict[str, Tensor]:
         """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say."""
         assert self.reader is not None and isinstance(self.generator, FrameGenerator)
-        true = _picked(real.data, _places(real.lengths, LOOKS))
+        true = picked(real.data, places(real.lengths, LOOKS))
         read = self.reader(Padded(true, torch.full((len(true),), LOOKS)))
         again = self.generator.painter(read.content, read.moves)
         return {
@@ -232,7 +239,7 @@ class Generate(nn.Module):
     def _critics_turn(self, sides: tuple[Side, Side], lengths: Tensor, labels: Tensor) -> dict[str, Tensor]:
         is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
         sides = tuple(s._replace(sequences=s.sequences.detach().requires_grad_(is_punished)) for s in sides)  # type: ignore[assignment]
-        with _without_fused_kernels(is_punished):
+        with without_fused_kernels(is_punished):
             said = [self._said(side, lengths, labels) for side in sides]
             paid = [critic_loss(self.game, r, m) for r, m in zip(*said, strict=True)]
             terms = {f"{self.name}_critic": _weighed(paid, 1.0)}
@@ -380,36 +387,6 @@ class Generate(nn.Module):
         return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
 
 
-def _follow(averaging: float) -> Callable[..., None]:
-    """The average moves by 1 - averaging of the way, and by 9 / (10 + n) after n steps where that is more."""
-
-    @torch.no_grad()
-    def move(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(averaging, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(averages), list(weights), 1.0 - kept)
-
-    return move
-
-
-def _places(lengths: Tensor, count: int) -> Tensor:
-    """(B, count) random steps of each row."""
-    return (torch.rand(len(lengths), count) * lengths[:, None].clamp(min=1)).long()
-
-
-def _picked(x: Tensor, places: Tensor) -> Tensor:
-    """(B, T, ...) -> (B, count, ...)."""
-    return x[torch.arange(len(x))[:, None], places]
-
-
-def apart(made: Tensor, real: Tensor) -> Tensor:
-    """How far painted frames (B, K, 3, S, S) are from real ones of the same clip: the mean distance of a number, and of its difference to
-    another frame of the clip; where the real frames differ from their mean, what moves there, it counts up to `MOVING` times more.
-    """
-    weight = 1.0 + MOVING * (real - real.mean(1, keepdim=True)).abs().mean(2, keepdim=True)
-    far = made - real
-    return (weight * (far.abs() + (far - far.roll(1, dims=1)).abs())).mean()
-
-
 def _weighed(paid: Sequence[Tensor], pictures: float) -> Tensor:
     """The sequences' part, and so much of the pictures'."""
     return paid[0] if len(paid) == 1 else paid[0] + pictures * paid[1]
@@ -420,26 +397,3 @@ def _coarse(x: Tensor) -> Tensor:
     if x.ndim == 3:
         return x
     return F.adaptive_avg_pool2d(x.flatten(0, 1), 8).flatten(1).unflatten(0, x.shape[:2])
-
-
-@contextmanager
-def _still(module: nn.Module) -> Iterator[None]:
-    """Within it the module's weights are constants: gradients pass through and stay nowhere."""
-    moving = [p for p in module.parameters() if p.requires_grad]
-    for p in moving:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in moving:
-            p.requires_grad_(True)
-
-
-@contextmanager
-def _without_fused_kernels(is_needed: bool) -> Iterator[None]:
-    """Gradients of gradients do not pass through fused recurrent kernels."""
-    if not is_needed:
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
-        yield

@@ -1,14 +1,16 @@
-"""What the two players of a GAN pay.
+"""What the two players of a GAN pay, and how each is kept out of the other's turn.
 
-In: scores of real and made sequences (B,). Out: a scalar each. Knows nothing of networks.
+In: scores of real and made sequences (B,). Out: a scalar each. Knows nothing of what is made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Game = Literal["hinge", "relativistic"]
@@ -34,3 +36,37 @@ def penalty(scores: Tensor, x: Tensor) -> Tensor:
     """
     (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     return 0.5 * slope.square().flatten(1).sum(1).mean()
+
+
+def follow(averaging: float) -> Callable[..., None]:
+    """The average moves by 1 - averaging of the way, and by 9 / (10 + n) after n steps where that is more."""
+
+    @torch.no_grad()
+    def move(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        kept = min(averaging, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(list(averages), list(weights), 1.0 - kept)
+
+    return move
+
+
+@contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """Within it the module's weights are constants: gradients pass through and stay nowhere."""
+    moving = [p for p in module.parameters() if p.requires_grad]
+    for p in moving:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in moving:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def without_fused_kernels(is_needed: bool) -> Iterator[None]:
+    """Gradients of gradients do not pass through fused recurrent kernels."""
+    if not is_needed:
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
+        yield

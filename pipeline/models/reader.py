@@ -16,6 +16,10 @@ SURE = -4.0
 """Log variance at the start: at first codes say what they can, later what is worth its surprise."""
 
 
+MOVING = 8.0
+"""Weight of what moves among painted frames, by how much it moves."""
+
+
 class Read(NamedTuple):
     """content (B, C): of the clip. moves (B, T, M): of each frame. surprise (B,): how far the Gaussians that they are drawn from lie from
     standard normal ones (Kullback-Leibler divergence), in nats.
@@ -60,3 +64,22 @@ def _drawn(told: Tensor) -> tuple[Tensor, Tensor]:
     log_variance = log_variance.clamp(-8.0, 4.0)
     surprise = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
     return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), surprise
+
+
+def places(lengths: Tensor, count: int) -> Tensor:
+    """(B, count) random steps of each row."""
+    return (torch.rand(len(lengths), count) * lengths[:, None].clamp(min=1)).long()
+
+
+def picked(x: Tensor, places: Tensor) -> Tensor:
+    """(B, T, ...) -> (B, count, ...)."""
+    return x[torch.arange(len(x))[:, None], places]
+
+
+def apart(made: Tensor, real: Tensor) -> Tensor:
+    """How far painted frames (B, K, 3, S, S) are from real ones of the same clip: the mean distance of a number, and of its difference to
+    another frame of the clip; where the real frames differ from their mean, what moves there, it counts up to `MOVING` times more.
+    """
+    weight = 1.0 + MOVING * (real - real.mean(1, keepdim=True)).abs().mean(2, keepdim=True)
+    far = made - real
+    return (weight * (far.abs() + (far - far.roll(1, dims=1)).abs())).mean()
