@@ -106,9 +106,16 @@ def main() -> None:
         [*UNREEL, "watch", str(long), "--model", f"{PLACE}/run"],
     )
     step(
-        "5. Another head on the same core, learned from the same looks: the unseen videos in words",
-        "unreel train configs/puppets/words.yaml",
-        [*UNREEL, "train", "configs/puppets/words.yaml", f"run={PLACE}/words", "--fresh"],
+        "5. Another head on the core that was just trained, from the same looks: the unseen videos in words",
+        f"unreel train configs/puppets/words.yaml training.start={PLACE}/run",
+        [
+            *UNREEL,
+            "train",
+            "configs/puppets/words.yaml",
+            f"training.start={PLACE}/run",
+            f"run={PLACE}/words",
+            "--fresh",
+        ],
     )
     step(
         "   and what it says (beside it, what a person says)",
