@@ -47,7 +47,7 @@ def validate(section: type[S], values: object, source: str) -> S:
 
 def _sentence(section: type[Section], error: Any) -> str:
     names, _ = _walk(section, error["loc"])
-    place = ".".join(names) or "(top)"
+    place = ".".join(names) or "the config"
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         known = sorted({name for one in _walk(section, error["loc"][:-1])[1] for name in one.model_fields})
@@ -64,7 +64,12 @@ def _sentence(section: type[Section], error: Any) -> str:
         allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
         return f"{place} = {_short(value)} is not known.{near(str(value), allowed)} One of: {', '.join(allowed)}."
     message = str(error["msg"]).removeprefix("Value error, ").replace("valid dictionary", "section of settings")
-    return f"{place} = {_short(error.get('input'))}: {message[0].lower()}{message[1:].rstrip('.')}."
+    said = f"{message[0].lower()}{message[1:].rstrip('.')}."
+    if kind == "value_error" and isinstance(
+        error.get("input"), dict
+    ):  # of settings that do not go together: they are named in it
+        return f"{place}: {said}" if names else said
+    return f"{place} = {_short(error.get('input'))}: {said}"
 
 
 def _short(value: object) -> str:

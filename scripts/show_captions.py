@@ -116,13 +116,8 @@ def caption(data: Path, seeds: int) -> Answer:
     ]
     reports = proof.train_all(config, jobs)
     trained = watch.seconds
-    critic = [
-        "heads.caption.self_critical=true",
-        f"training.start={work}/soft_0",
-        "training.epochs=2",
-        "training.lr=0.00005",
-    ]
     longer = [f"training.start={work}/soft_0", "training.epochs=2", "training.lr=0.00005"]
+    critic = ["heads.caption.self_critical=true", *longer]
     proof.train_all(config, [[*common, *critic, f"run={work}/critic"], [*common, *longer, f"run={work}/longer"]])
     said = {way: [sentences_of(work / f"{way}_{s}") for s in range(seeds)] for way in ways}
     rows = said["soft"][0].rows

@@ -201,6 +201,15 @@ def test_all_mistakes_are_said_at_once_with_the_file(tmp_path):
         assert part in text
 
 
+def test_settings_that_do_not_go_together_are_named_without_the_whole_section():
+    with pytest.raises(ConfigError) as error:
+        load_config(None, [*HERE, "heads={a: {kind: caption}}", "data.window=9"])
+    assert str(error.value).splitlines()[1].startswith("  data.window = 9 shows a part of a row, and")
+    with pytest.raises(ConfigError) as error:
+        load_config(None, [*HERE, "core={cell: mean, bidirectional: true}"])
+    assert "\n  core: cell mean has neither directions" in str(error.value)
+
+
 def test_long_values_do_not_fill_the_screen():
     assert max(map(len, mistakes(f"core.hidden={'x' * 100_000}").splitlines())) < 300
 
