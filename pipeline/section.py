@@ -65,9 +65,7 @@ def _sentence(section: type[Section], error: Any) -> str:
         return f"{place} = {_short(value)} is not known.{near(str(value), allowed)} One of: {', '.join(allowed)}."
     message = str(error["msg"]).removeprefix("Value error, ").replace("valid dictionary", "section of settings")
     said = f"{message[0].lower()}{message[1:].rstrip('.')}."
-    if kind == "value_error" and isinstance(
-        error.get("input"), dict
-    ):  # of settings that do not go together: they are named in it
+    if kind == "value_error" and isinstance(error.get("input"), dict):  # they are named in the sentence
         return f"{place}: {said}" if names else said
     return f"{place} = {_short(error.get('input'))}: {said}"
 
