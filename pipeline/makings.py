@@ -112,6 +112,16 @@ class GenerateSection(Section):
         Field(ge=0, description="windows that may go by before the one that is judged: for clips longer than those"),
     ] = 0
 
+    alone: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="of frames: part of the training in which reader and painter learn alone; then they stand still, learning rates "
+            "begin anew and the game is played over their codes. 0: all at once",
+        ),
+    ] = 0.0
+
     @property
     def wants(self) -> str | None:
         """A label, where it is a wish."""
@@ -130,6 +140,8 @@ class GenerateSection(Section):
             raise ValueError(
                 f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
             )
+        if self.makes != "frames" and self.alone:
+            raise ValueError(f"alone is of frames, and makes is {self.makes}; leave it out, or set makes: frames")
         if self.makes == "tokens" and self.later:
             raise ValueError("later is of frames and features, and makes is tokens; leave it out")
         return self
@@ -184,6 +196,7 @@ class GenerateSection(Section):
             surprise=self.surprise,
             pictures=self.pictures if self._has_pictures else 0.0,
             later=self.later,
+            alone=self.alone,
         )
 
     @property

@@ -87,12 +87,21 @@ def judged(name: str, train: Clips, test: Clips, made: Series) -> tuple[str, boo
     }
     seen |= {"training clips, copied": copied(train.values, len(test.values), random)}
     groups = {kind: None if kind in ("made", "training clips, copied") else other.groups for kind in seen}
+    labels = dict.fromkeys(seen, other.labels) | {"made": test.labels, "training clips, copied": None}
     rejected = {probe: _controls(probe, real, test, other, space) for probe in PROBES}
     rows: dict[str, dict[str, float]] = {}
     for kind, clips in seen.items():
         features = space.features(clips)
         scores = {
-            probe: discriminative_score(real, features, probe, groups=test.groups, made_groups=groups[kind])
+            probe: discriminative_score(
+                real,
+                features,
+                probe,
+                groups=test.groups,
+                made_groups=groups[kind],
+                labels=test.labels,
+                made_labels=labels[kind],
+            )
             for probe in PROBES
         }
         rows[kind] = {
@@ -131,11 +140,13 @@ def _controls(probe: Probe, real: Series, test: Clips, other: Clips, space: Spac
     """What the probe says of real clips and of all that it must reject."""
     made = probe_controls(other.values, np.random.default_rng(1), other.labels)
     every_other = half_the_modes([np.array([[i]]) for i in range(len(other.values))], other.labels)
-    kept = [other.groups[int(one[0, 0])] for one in every_other]
+    kept = other.some([int(one[0, 0]) for one in every_other])
 
     def score(one: Series, two: Series) -> float:
-        groups = other.groups if len(two) == len(other.groups) else kept
-        return discriminative_score(one, two, probe, groups=test.groups, made_groups=groups)
+        of = other if len(two) == len(other.values) else kept
+        return discriminative_score(
+            one, two, probe, groups=test.groups, made_groups=of.groups, labels=test.labels, made_labels=of.labels
+        )
 
     controls = {kind: space.features(clips) for kind, clips in made.items()}
     return controls_rejected(score, real, space.features(other.values), controls)
@@ -147,7 +158,12 @@ def _halves(one: Clips, two: Clips, space: Space) -> dict[str, float]:
     return {
         "time": frechet_time(one.values, two.values, space),
         "pooled": frechet_pooled(one.values, two.values, space),
-        **{p: discriminative_score(a, b, p, groups=one.groups, made_groups=two.groups) for p in PROBES},
+        **{
+            p: discriminative_score(
+                a, b, p, groups=one.groups, made_groups=two.groups, labels=one.labels, made_labels=two.labels
+            )
+            for p in PROBES
+        },
         "predictive": predictive_score(b, a),
         "diversity": diversity_ratio(b, a),
         "nearest": float(nearest(b, a).mean()),

@@ -58,6 +58,27 @@ def test_train_writes_a_report_and_samples(clips: Path) -> None:
     assert sheet is not None and sheet.shape == (4 * 16, 16 * 16, 3)
 
 
+def test_reader_and_painter_learn_alone_and_then_stand_still(clips: Path, tmp_path: Path) -> None:
+    where = [
+        f"run={tmp_path}/run",
+        "training.epochs=8",
+        "training.log_every=1",
+        "training.save_every=4",
+        "heads.clip.alone=0.5",
+    ]
+    assert call("train", "puppets/generate.yaml", *_small(clips, *where, "training.warmup=0")) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["part"] == "train"]
+    assert [("loss/clip_remake" in row, "loss/clip" in row) for row in rows] == [(True, False)] * 4 + [
+        (False, True)
+    ] * 4
+    assert [row["loss/clip_critic"] == 0 for row in rows] == [True] * 4 + [False] * 4
+    rates = [row["lr"] for row in rows]
+    assert rates[:4] == rates[4:] and rates[0] > rates[3], "they begin anew with the game"
+    sheet = cv2.imread(str(tmp_path / "run/samples/clip_0000004.png"))
+    assert sheet is not None and sheet.shape == (8 * 16, 4 * 16, 3), "clips above their remakes, before the game"
+
+
 def test_generate_writes_clips_sheets_and_the_same_again(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,17 @@ def test_the_score_is_a_half_for_what_is_nowhere_near_and_nothing_for_the_same()
     assert discriminative_score(real, real, epochs=2) <= 0.25
 
 
+@pytest.mark.parametrize("probe", ["weak", "strong"])
+def test_a_probe_that_is_told_the_class_sees_what_was_made_of_another(probe):
+    (real, kinds), (other, others) = waves(60, 0), waves(60, 1)
+    wrong = [{"slow": "fast", "fast": "slow"}[kind] for kind in others]
+    ask = partial(discriminative_score, real, other, probe, folds=2, labels=kinds)
+    assert ask(made_labels=others) < 0.15
+    assert ask(made_labels=wrong) > 0.3
+    with pytest.raises(ValueError, match="60 real and 60 made clips, and 60 and 59 classes"):
+        ask(made_labels=others[1:])
+
+
 def test_lengths_tell_a_probe_nothing():
     (real, _), (other, _) = waves(40, 0), waves(40, 1)
     short = [clip[:7] for clip in other]

@@ -125,6 +125,8 @@ def test_the_schedule_rises_in_a_line_and_falls_to_zero() -> None:
     assert factors[20] == 1.0 and all(a > b for a, b in zip(factors[20:], factors[21:], strict=False))
     assert factors[110] == pytest.approx(0.5) and 0 < factors[-1] < 1e-3
     assert schedule(0, 100, 0.0) == 1.0 and schedule(0, 1, 0.5) == 1.0
+    anew = [schedule(step, 200, 0.1, 80) for step in range(200)]
+    assert anew == [schedule(s, 80, 0.1) for s in range(80)] + [schedule(s, 120, 0.1) for s in range(120)]
 
 
 class Two(nn.Module):

@@ -76,7 +76,8 @@ class Generate(nn.Module):
         augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
         content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips. remake: weight of the distance between
         real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a nat. pictures: weight of the
-        critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
+        critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged. alone: on which part
+        of the training's steps reader and painter learn by themselves; then they stand still, and the game is played over their codes.
     """
 
     opponent: nn.Module | None
@@ -105,6 +106,7 @@ class Generate(nn.Module):
         surprise: float = 0.0,
         pictures: float = 0.0,
         later: int = 0,
+        alone: float = 0.0,
     ) -> None:
         super().__init__()
         self.watched = "bleu_4" if makes == "tokens" else "closeness"
@@ -114,6 +116,7 @@ class Generate(nn.Module):
         self.generator, self.opponent, self.encoder = generator, critic, encoder
         self.reader, self.remake, self.surprise = reader, remake, surprise
         self.pictures, self.later = pictures, later
+        self.alone, self.is_playing = alone, True
         self.average = AveragedModel(generator, multi_avg_fn=follow(averaging)).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
         self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
@@ -170,12 +173,22 @@ class Generate(nn.Module):
         """Of the generator (and of the reader) for the player "model", of the critic for the player of this head's name."""
         real, labels = self.real(seen), self._labels(batch)
         if player == self.name:
+            if not self.is_playing:
+                return {f"{self.name}_critic": 0.0 * torch.stack([p.sum() for p in self._critic.parameters()]).sum()}
             with torch.no_grad():
                 sides = self._side(real, labels), self._played(real, labels)
             return self._critics_turn(sides, real.lengths, labels)
+        if not self.is_playing:
+            return self._remade(real)
         if self.training:
             self.average.update_parameters(self.generator)
-        terms = self._remade(real) if self.reader else {}
+        if not self.alone:
+            return {**(self._remade(real) if self.reader else {}), **self._generators_turn(real, labels)}
+        assert isinstance(self.generator, FrameGenerator) and self.reader is not None
+        with held(nn.ModuleList([self.reader, self.generator.painter])):
+            return self._generators_turn(real, labels)
+
+    def _generators_turn(self, real: Padded, labels: Tensor) -> dict[str, Tensor]:
         made = self._played(real, labels)
         with held(self._critic):
             said = self._said(made, real.lengths, labels)
@@ -184,7 +197,7 @@ class Generate(nn.Module):
                 with torch.no_grad():
                     other = self._said(self._side(real, labels), real.lengths, labels)
         paid = [generator_loss(self.game, o, s) for o, s in zip(other, said, strict=True)]
-        terms[self.name] = _weighed(paid, self.pictures)
+        terms = {self.name: _weighed(paid, self.pictures)}
         if self.first_frame:
             terms[f"{self.name}_first"] = self.first_frame * self._missed(real, labels)
         return terms
@@ -222,6 +235,15 @@ class Generate(nn.Module):
             f"{self.name}_surprise": self.surprise * read.surprise.mean(),
         }
 
+    def _remakes(self, batch: Batch) -> Tensor:
+        """Four clips of a batch, each before what is painted of its codes: uint8 (8, T, S, S, 3)."""
+        assert self.reader is not None and isinstance(self.generator, FrameGenerator)
+        raw = batch.raw[self.sense]
+        few = Padded(raw.data[:4].permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0, raw.lengths[:4])
+        read = self.reader(few)
+        again = self._as_seen(self.generator.painter(read.content, read.moves))
+        return torch.stack([raw.data[:4], again], dim=1).flatten(0, 1)
+
     def _missed(self, real: Padded, labels: Tensor) -> Tensor:
         """The distance of what is painted first to the first pictures that were given."""
         assert isinstance(self.generator, FrameGenerator)
@@ -239,7 +261,7 @@ class Generate(nn.Module):
     def _critics_turn(self, sides: tuple[Side, Side], lengths: Tensor, labels: Tensor) -> dict[str, Tensor]:
         is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
         sides = tuple(s._replace(sequences=s.sequences.detach().requires_grad_(is_punished)) for s in sides)  # type: ignore[assignment]
-        with without_fused_kernels(is_punished):
+        with without_fused_kernels(is_punished and self._critic.core is not None):
             said = [self._said(side, lengths, labels) for side in sides]
             paid = [critic_loss(self.game, r, m) for r, m in zip(*said, strict=True)]
             terms = {f"{self.name}_critic": _weighed(paid, 1.0)}
@@ -349,6 +371,8 @@ class Generate(nn.Module):
 
     def verdict(self, means: Mapping[str, float]) -> str:
         """Why to go on makes no sense, from the terms' means over the last steps; empty while both players are in the game."""
+        if not self.is_playing:
+            return ""
         least, most = WON[self.game]
         paid = means[f"loss/{self.name}_critic"]
         if paid < least:
@@ -366,8 +390,11 @@ class Generate(nn.Module):
     @torch.no_grad()
     def picture(self, batch: Batch) -> np.ndarray | list[str]:
         """Always the same codes, as training sees them now: of frames a sheet of film, a row a sequence, uint8 (H, W, 3), those with a
-        first frame that of the batch; of features the same as grey values; of words sentences.
+        first frame that of the batch; of features the same as grey values; of words sentences. Before the game: clips of the batch, each
+        above what is painted of its codes.
         """
+        if not self.is_playing:
+            return _film(self._remakes(batch))
         random = torch.Generator(self.get_buffer("mean").device)
         random.manual_seed(0)
         count = min(8, max(4, len(self.vocabulary.names)))
@@ -381,10 +408,15 @@ class Generate(nn.Module):
             assert self.words is not None
             return [self.words.decode(ids) for ids in made.tolist()]
         if self.makes == "frames":
-            return made.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1).cpu().numpy()
+            return _film(made)
         scaled = (made - self.get_buffer("mean")) / self.get_buffer("deviation")
         grey = ((scaled + 2.5) * 51).clamp(0, 255).to(torch.uint8)[:, :, :64].flatten(0, 1)
         return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
+
+
+def _film(clips: Tensor) -> np.ndarray:
+    """Clips uint8 (B, T, S, S, 3), a row each: (B S, T S, 3)."""
+    return clips.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1).cpu().numpy()
 
 
 def _weighed(paid: Sequence[Tensor], pictures: float) -> Tensor:

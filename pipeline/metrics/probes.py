@@ -43,6 +43,8 @@ def discriminative_score(
     *,
     groups: Sequence[Hashable] | None = None,
     made_groups: Sequence[Hashable] | None = None,
+    labels: Sequence[Hashable] | None = None,
+    made_labels: Sequence[Hashable] | None = None,
     folds: int = 3,
     epochs: int | None = None,
     seed: int = 0,
@@ -50,8 +52,9 @@ def discriminative_score(
     """|balanced accuracy - 0.5| of a probe on held-out clips: 0 if it cannot tell them apart (or is weak), 0.5 if it always can.
 
     Every clip is held out once: the accuracy is over all clips of `folds` probes. At 200 clips a side, luck alone gives about 0.02.
-    "weak": a GRU over the standardised steps, its last state read, as TimeGAN's. "strong": convolutions over standardised
-    [x, delta x], means and maxima over time read. All clips are cut to the first steps of the shortest, so that lengths tell
+    Both read standardised [x, delta x]. "weak": a GRU, its last state read, as TimeGAN's (which reads x alone, and lets shuffled time
+    pass). "strong": convolutions, means and maxima over time read. labels, made_labels: the class of each clip, which a probe of conditional
+    sequences is told: it counts by projection, from how frequent each class is on either side. All clips are cut to the first steps of the shortest, so that lengths tell
     nothing. groups, made_groups: the person or video of each clip (made_groups where real ones stand for made): whole groups are
     held out, for a probe that has seen a person's other clips knows the side by the person. Features come from a space fitted to
     neither side (the training clips), or what lies outside it tells. At least 12 clips a side and 4 steps. epochs: None takes those of `EPOCHS`.
@@ -69,14 +72,15 @@ def discriminative_score(
     steps = min(len(clip) for clip in first + second)
     x = torch.from_numpy(np.stack([clip[:steps] for clip in first + second])).float()
     y = torch.cat([torch.ones(len(first)), torch.zeros(len(second))])
+    c = _classes(first, second, labels, made_labels)
     with _alone(seed):
         fold = torch.cat([_folds(first, groups, folds), _folds(second, made_groups, folds)])
         right = torch.empty(len(y))
         for held in range(folds):
             train, test = fold != held, fold == held
-            network = _classifier(probe, x[train], y[train], EPOCHS[probe] if epochs is None else epochs)
+            network = _classifier(probe, x[train], c[train], y[train], EPOCHS[probe] if epochs is None else epochs)
             with torch.no_grad():
-                right[test] = ((network(x[test]) > 0) == (y[test] > 0.5)).float()
+                right[test] = ((network(x[test], c[test]) > 0) == (y[test] > 0.5)).float()
     accuracy = (right[y == 1].mean() + right[y == 0].mean()) / 2
     return abs(float(accuracy) - 0.5)
 
@@ -136,19 +140,19 @@ def trusted(scores: Mapping[str, float], margin: float = REJECTED) -> bool:
 
 
 class _Weak(nn.Module):
-    """(B, T, D) standardised -> logits (B,): a GRU's last state."""
+    """(B, T, 2 D) standardised [x, delta x] -> (B, H): a GRU's last state."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.core = nn.GRU(width, max(16, width // 2), batch_first=True)
-        self.answer = nn.Linear(self.core.hidden_size, 1)
+        self.size = max(16, width // 2)
+        self.core = nn.GRU(2 * width, self.size, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.answer(self.core(x)[0][:, -1])[:, 0]
+        return self.core(x)[0][:, -1]
 
 
 class _Strong(nn.Module):
-    """(B, T, 2 D) standardised [x, delta x] -> logits (B,): convolutions, then means and maxima over time."""
+    """(B, T, 2 D) standardised [x, delta x] -> (B, H): convolutions, then means and maxima over time."""
 
     def __init__(self, width: int, channels: int = 16) -> None:
         super().__init__()
@@ -158,31 +162,38 @@ class _Strong(nn.Module):
             nn.Conv1d(channels, channels, 5, padding=2),
             nn.LeakyReLU(0.2),
         )
-        self.answer = nn.Sequential(nn.Dropout(0.5), nn.Linear(2 * channels, 1))
+        self.size, self.drop = 2 * channels, nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.look(x.transpose(1, 2))  # (B, C, T)
-        return self.answer(torch.cat([seen.mean(2), seen.amax(2)], 1))[:, 0]
+        return self.drop(torch.cat([seen.mean(2), seen.amax(2)], 1))
 
 
-class _Standard(nn.Module):
-    """Standardises by what it was made from, channel by channel, then asks the network; adds delta x if told to."""
+class _Judge(nn.Module):
+    """Standardises [x, delta x] by what it was made from, channel by channel, and asks the network; a class counts by projection, as in
+    the critic's: w.h + v_class.h + b_class. prior (classes,): b_class to begin with.
+    """
 
-    def __init__(self, network: nn.Module, x: Tensor, has_change: bool) -> None:
+    def __init__(self, network: _Weak | _Strong, x: Tensor, prior: Tensor) -> None:
         super().__init__()
-        self.network, self.has_change = network, has_change
-        rows = self.widen(x).flatten(0, 1)
+        self.network = network
+        rows = _widened(x).flatten(0, 1)
         self.mean, self.deviation = rows.mean(0), rows.std(0)
         self.deviation = torch.where(self.deviation > 1e-6 * self.deviation.max(), self.deviation, torch.inf)
+        self.answer = nn.Linear(network.size, 1)
+        self.of_class = nn.Embedding.from_pretrained(nn.functional.pad(prior[:, None], (network.size, 0)), freeze=False)
 
-    def widen(self, x: Tensor) -> Tensor:
-        return torch.cat([x[:, 1:], x.diff(dim=1)], 2) if self.has_change else x
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
         # a few wild values must not hide the rest from the network
-        standard = ((self.widen(x) - self.mean) / self.deviation).clamp(-10, 10)
+        standard = ((_widened(x) - self.mean) / self.deviation).clamp(-10, 10)
         # noise while it trains: with few clips it would learn them by heart and miss what holds for all
-        return self.network(standard + NOISE * torch.randn_like(standard) if self.training else standard)
+        found = self.network(standard + NOISE * torch.randn_like(standard) if self.training else standard)
+        weights, bias = self.of_class(c).split([found.shape[1], 1], dim=1)
+        return self.answer(found)[:, 0] + (weights * found).sum(1) + bias[:, 0]
+
+
+def _widened(x: Tensor) -> Tensor:
+    return torch.cat([x[:, 1:], x.diff(dim=1)], 2)
 
 
 class _Forecaster(nn.Module):
@@ -199,17 +210,40 @@ class _Forecaster(nn.Module):
         return x + self.answer(self.core(x)[0])
 
 
-def _classifier(probe: Probe, x: Tensor, y: Tensor, epochs: int) -> nn.Module:
-    """Clips x (B, T, D), y (B,) 1 for real: the trained probe, ready to judge."""
-    is_strong = probe == "strong"
-    network = _Standard(_Strong(x.shape[2]) if is_strong else _Weak(x.shape[2]), x, has_change=is_strong)
+def _classifier(probe: Probe, x: Tensor, c: Tensor, y: Tensor, epochs: int) -> nn.Module:
+    """Clips x (B, T, D), classes c (B,), y (B,) 1 for real: the trained probe, ready to judge."""
+    network = _Judge(_Strong(x.shape[2]) if probe == "strong" else _Weak(x.shape[2]), x, _log_odds(c, y))
     weight = torch.where(y > 0.5, 0.5 / y.mean(), 0.5 / (1 - y).mean())  # sides of different sizes count the same
 
     def loss(rows: Tensor) -> Tensor:
-        return nn.functional.binary_cross_entropy_with_logits(network(x[rows]), y[rows], weight[rows])
+        return nn.functional.binary_cross_entropy_with_logits(network(x[rows], c[rows]), y[rows], weight[rows])
 
     _train(network, loss, len(x), epochs)
     return network.eval()
+
+
+def _classes(
+    first: list[np.ndarray],
+    second: list[np.ndarray],
+    labels: Sequence[Hashable] | None,
+    made_labels: Sequence[Hashable] | None,
+) -> Tensor:
+    """(N,) the number of each clip's class; 0 where none are given."""
+    if labels is None or made_labels is None:
+        return torch.zeros(len(first) + len(second), dtype=torch.int64)
+    if (len(labels), len(made_labels)) != (len(first), len(second)):
+        raise ValueError(
+            f"{len(first)} real and {len(second)} made clips, and {len(labels)} and {len(made_labels)} classes. Give one for each clip."
+        )
+    names = list(dict.fromkeys([*labels, *made_labels]))
+    return torch.tensor([names.index(name) for name in [*labels, *made_labels]])
+
+
+def _log_odds(c: Tensor, y: Tensor) -> Tensor:
+    """(classes,) log of how much more frequent each class is on the real side; every class counts as seen half a time more than it was (Jeffreys)."""
+    one_hot = nn.functional.one_hot(c).float()
+    real, made = (one_hot[y == side].sum(0) + 0.5 for side in (1, 0))
+    return (real / real.sum()).log() - (made / made.sum()).log()
 
 
 def _folds(clips: list[np.ndarray], groups: Sequence[Hashable] | None, folds: int) -> Tensor:

@@ -111,7 +111,13 @@ class Calibrated(Protocol):
 
 @runtime_checkable
 class Contest(Protocol):
-    """A head with two players."""
+    """A head with two players.
+
+    alone: on which part of a training's steps they do not play yet. is_playing: whether they do; the training says so at every step.
+    """
+
+    alone: float
+    is_playing: bool
 
     def verdict(self, means: Mapping[str, float]) -> str:
         """Why to go on makes no sense, from what the players paid over the last steps; empty while both are in the game."""

@@ -16,7 +16,7 @@ SURE = -4.0
 """Log variance at the start: at first codes say what they can, later what is worth its surprise."""
 
 
-MOVING = 8.0
+MOVING = 24.0
 """Weight of what moves among painted frames, by how much it moves."""
 
 

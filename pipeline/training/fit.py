@@ -10,7 +10,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def fit(
                 if not model.training:  # it walks through the whole CNN: a fifth of a step where the CNN is frozen
                     model.train()
                 seed_step(plan.seed, now.step, runtime.rank)
-                lr = _move_all(modules, movers, batch.to(runtime.device), plan, runtime, now)
+                lr = _move_all(modules, movers, _contests(model), batch.to(runtime.device), plan, runtime, now)
                 now.step, now.batch, now.count = now.step + 1, now.batch + 1, now.count + 1
                 if now.step % plan.log_every == 0:
                     means = _log_means(track, runtime, now, lr, started)
@@ -141,6 +141,10 @@ def fit(
     return now
 
 
+def _contests(model: Model) -> list[Contest]:
+    return [head for head in map(model.head, model.heads) if isinstance(head, Contest)]
+
+
 def _sampler(train: RowDataset, plan: Plan, runtime: Runtime) -> Sampler:
     if plan.carry:
         assert train.window, "the config asks for a window"
@@ -157,7 +161,8 @@ def _count_steps(sampler: Sampler, epochs: int) -> int:
 
 
 def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
-    """One optimiser a player."""
+    """One optimiser a player; where a game begins later than the training, all learn anew from there."""
+    anew = round(max((head.alone for head in _contests(model)), default=0.0) * total_steps)
     return {
         player: Mover(
             model,
@@ -169,17 +174,26 @@ def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
             clip=plan.clip,
             betas=plan.betas,
             total_steps=total_steps,
+            anew=anew,
         )
         for player, parameters in model.players().items()
     }
 
 
 def _move_all(
-    modules: dict[str, nn.Module], movers: dict[str, Mover], batch: Batch, plan: Plan, runtime: Runtime, now: Progress
+    modules: dict[str, nn.Module],
+    movers: dict[str, Mover],
+    contests: Sequence[Contest],
+    batch: Batch,
+    plan: Plan,
+    runtime: Runtime,
+    now: Progress,
 ) -> float:
     """One step of every player; adds its numbers to the sums and returns the learning rate."""
     lr, after = 0.0, now.state
     for player, module in modules.items():
+        for head in contests:
+            head.is_playing = now.step >= movers[player].anew
         with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
             terms, state = module(batch, player, now.state)
             loss = torch.stack(list(terms.values())).sum()
@@ -205,8 +219,7 @@ def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started
 
 def _judge_contest(model: Model, means: Mapping[str, float], now: Progress, say: Callable[[str], None]) -> None:
     """End a training in which one of two players has won for good: then the other one learns nothing any more."""
-    heads = [head for head in map(model.head, model.heads) if isinstance(head, Contest)]
-    if reason := next(filter(None, (head.verdict(means) for head in heads)), ""):
+    if reason := next(filter(None, (head.verdict(means) for head in _contests(model))), ""):
         now.lost += 1
         if now.lost == PATIENCE_WITH_WINNERS:
             now.is_finished = True

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
-    """The factor on lr at a step in [0, total): linear up over `warmup` of the steps, then a cosine to zero."""
+def schedule(step: int, total: int, warmup: float, anew: int = 0) -> float:
+    """The factor on lr at a step in [0, total): linear up over `warmup` of the steps, then a cosine to zero; both once before the
+    step `anew` and once from there on (warm restart, Loshchilov & Hutter 2017, arXiv 1608.03983).
+    """
+    step, total = (step, anew) if step < anew else (step - anew, total - anew)
     rise = max(1, round(total * warmup))
     if step < rise:
         return (step + 1) / rise
@@ -36,6 +39,7 @@ class Mover:
         clip: float,
         total_steps: int,
         betas: tuple[float, float] = (0.9, 0.999),
+        anew: int = 0,
     ) -> None:
         self.parameters = list(parameters)
         mine = {id(p) for p in self.parameters}
@@ -51,7 +55,7 @@ class Mover:
             ],
             betas=betas,
         )
-        self.warmup, self.clip, self.total_steps = warmup, clip, total_steps
+        self.warmup, self.clip, self.total_steps, self.anew = warmup, clip, total_steps, anew
 
     def move(self, loss: Tensor, step: int) -> dict[str, float]:
         """One step down the gradient of `loss`. Returns the gradient's norm before clipping and the lr. Raises
@@ -59,7 +63,7 @@ class Mover:
         """
         if not torch.isfinite(loss):
             raise FloatingPointError(_not_finite("loss", float(loss.detach()), step))
-        factor = schedule(step, self.total_steps, self.warmup)
+        factor = schedule(step, self.total_steps, self.warmup, self.anew)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
