@@ -18,6 +18,7 @@ from pipeline.heads.generate import Generate
 from pipeline.models.adversary import Game
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic, looker, picture_encoder
+from pipeline.models.directions import Directions
 from pipeline.models.generator import FeatureMaker, FrameGenerator, FrameMaker, Generator, Makes, Motion, TokenGenerator
 from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
@@ -112,6 +113,13 @@ class GenerateSection(Section):
         Field(ge=0, description="windows that may go by before the one that is judged: for clips longer than those"),
     ] = 0
 
+    directions: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="of features: make as many numbers a step, along the directions in which real ones vary most. 0: every channel by itself",
+        ),
+    ] = 0
     alone: Annotated[
         float,
         Field(
@@ -142,6 +150,10 @@ class GenerateSection(Section):
             )
         if self.makes != "frames" and self.alone:
             raise ValueError(f"alone is of frames, and makes is {self.makes}; leave it out, or set makes: frames")
+        if self.makes != "features" and self.directions:
+            raise ValueError(
+                f"directions is of features, and makes is {self.makes}; leave it out, or set makes: features"
+            )
         if self.makes == "tokens" and self.later:
             raise ValueError("later is of frames and features, and makes is tokens; leave it out")
         return self
@@ -169,7 +181,7 @@ class GenerateSection(Section):
                 core=core, vocabulary=width, size=self.embedding, start=START, temperature=self.temperature, **shape
             )
         elif self.makes == "features":
-            width = around.width
+            width = Directions.size(around.width, self.directions)
             maker = FeatureMaker(content_size=content, motion_size=core.output_size, width=width, hidden=self.hidden)
             generator = Generator(core=core, maker=maker, motion=self.motion, **shape)
         else:
@@ -182,7 +194,9 @@ class GenerateSection(Section):
             vocabulary=vocabulary,
             generator=generator,
             critic=self.critic.build(width, around.size if self._has_pictures else 0, classes),
-            width=width,
+            directions=Directions(around.width, self.directions, self.content_size, self.motion_size)
+            if self.makes == "features"
+            else None,
             words=words if self.makes == "tokens" else None,
             game=self.game,
             gamma=self.penalty,

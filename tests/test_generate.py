@@ -175,7 +175,7 @@ def test_the_penalty_passes_through_a_recurrent_critic() -> None:
         critic = CriticSection(core=CoreSection(cell=cell, hidden=6), spectral=False, hidden=12).build(5, 0, 0)
         head = Generate(
             name="clip", makes="features", sense="series", vocabulary=Vocabulary(()), generator=small_generator(),
-            critic=critic, width=5, gamma=1.0, penalty_share=1.0,
+            critic=critic, gamma=1.0, penalty_share=1.0,
         )  # fmt: skip
         head.train()
         x = Padded(torch.randn(3, 6, 5), torch.tensor([6, 6, 6]))
@@ -370,16 +370,6 @@ def test_the_average_follows_by_its_rule(averaging: float) -> None:
     model.eval()
     head.loss(model.watch(batch().raw), batch(), "model")
     assert torch.allclose(head.average.module.begin.weight, expected, atol=1e-6), "looking on changes nothing"
-
-
-def test_made_features_are_in_the_units_of_the_real_ones() -> None:
-    head = build().head("clip")
-    assert isinstance(head, Generate)
-    real = torch.randn(50, 5) * torch.tensor([1.0, 10, 100, 0.1, 5]) + torch.arange(5) * 7
-    head.fit([real[:20], real[20:]])
-    seen = Padded(head._as_seen(torch.zeros(1, 2, 5)), torch.tensor([2]))
-    assert torch.allclose(seen.data[0, 0], real.mean(0), atol=1e-4)
-    assert torch.allclose(head._as_seen(torch.ones(1, 1, 5))[0, 0] - real.mean(0), real.std(0), rtol=1e-3)
 
 
 def test_a_verdict_says_who_has_won_and_what_to_do() -> None:

@@ -72,7 +72,7 @@ def test_reader_and_painter_learn_alone_and_then_stand_still(clips: Path, tmp_pa
     assert [("loss/clip_remake" in row, "loss/clip" in row) for row in rows] == [(True, False)] * 4 + [
         (False, True)
     ] * 4
-    assert [row["loss/clip_critic"] == 0 for row in rows] == [True] * 4 + [False] * 4
+    assert ["loss/clip_critic" in row for row in rows] == [False] * 4 + [True] * 4
     rates = [row["lr"] for row in rows]
     assert rates[:4] == rates[4:] and rates[0] > rates[3], "they begin anew with the game"
     sheet = cv2.imread(str(tmp_path / "run/samples/clip_0000004.png"))

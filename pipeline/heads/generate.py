@@ -34,6 +34,7 @@ from pipeline.models.adversary import (
 )
 from pipeline.models.core import State
 from pipeline.models.critic import Critic
+from pipeline.models.directions import Directions
 from pipeline.models.disguise import disguise
 from pipeline.models.generator import Codes, FrameGenerator, Generator, Makes, joined
 from pipeline.models.reader import Reader, apart, picked, places
@@ -71,8 +72,8 @@ class Generate(nn.Module):
     arXiv 1806.04498); it follows one step behind, more closely at first, so that a short training does not keep what it began with.
 
     Args:
-        makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. width: D of
-        features. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
+        makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. directions: the
+        numbers that features are made in. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
         augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
         content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips. remake: weight of the distance between
         real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a nat. pictures: weight of the
@@ -92,7 +93,7 @@ class Generate(nn.Module):
         vocabulary: Vocabulary,
         generator: Generator,
         critic: Critic,
-        width: int = 0,
+        directions: Directions | None = None,
         words: Words | None = None,
         game: Game = "hinge",
         gamma: float = 0.0,
@@ -118,18 +119,16 @@ class Generate(nn.Module):
         self.pictures, self.later = pictures, later
         self.alone, self.is_playing = alone, True
         self.average = AveragedModel(generator, multi_avg_fn=follow(averaging)).requires_grad_(False)
-        self.register_buffer("mean", torch.zeros(width if makes == "features" else 0))
-        self.register_buffer("deviation", torch.ones(width if makes == "features" else 0))
+        self.directions = directions
         if makes == "tokens":
             self.register_buffer(
                 "longest", torch.zeros((), dtype=torch.int64)
             )  # steps of the longest text it learned from
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
-        """Before training: mean and deviation of every channel of the training features, each sequence (T, D)."""
-        every = torch.cat([s.float() for s in sequences])
-        self.get_buffer("mean").copy_(every.mean(0))
-        self.get_buffer("deviation").copy_(every.std(0).clamp(min=1e-4))
+        """Before training: what the training features are like, each sequence (T, D)."""
+        assert self.directions is not None
+        self.directions.fit([s.float() for s in sequences])
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
         """The row's class, 0 where there is nothing to wish."""
@@ -156,7 +155,8 @@ class Generate(nn.Module):
             raise ValueError(
                 f"The head '{self.name}' makes features, and it was given pixels. Set data.read: features."
             )
-        return Padded((data.float() - self.get_buffer("mean")) / self.get_buffer("deviation"), raw.lengths).zeroed()
+        assert self.directions is not None
+        return Padded(self.directions(data.float()), raw.lengths).zeroed()
 
     def _texts(self, ids: Tensor) -> Padded:
         """All texts as long as the longest so far. Batches are of texts of like lengths: were a batch's own length theirs, the writer
@@ -173,8 +173,6 @@ class Generate(nn.Module):
         """Of the generator (and of the reader) for the player "model", of the critic for the player of this head's name."""
         real, labels = self.real(seen), self._labels(batch)
         if player == self.name:
-            if not self.is_playing:
-                return {f"{self.name}_critic": 0.0 * torch.stack([p.sum() for p in self._critic.parameters()]).sum()}
             with torch.no_grad():
                 sides = self._side(real, labels), self._played(real, labels)
             return self._critics_turn(sides, real.lengths, labels)
@@ -241,7 +239,7 @@ class Generate(nn.Module):
         raw = batch.raw[self.sense]
         few = Padded(raw.data[:4].permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0, raw.lengths[:4])
         read = self.reader(few)
-        again = self._as_seen(self.generator.painter(read.content, read.moves))
+        again = _pixels(self.generator.painter(read.content, read.moves))
         return torch.stack([raw.data[:4], again], dim=1).flatten(0, 1)
 
     def _missed(self, real: Padded, labels: Tensor) -> Tensor:
@@ -304,14 +302,11 @@ class Generate(nn.Module):
         to go on from.
         """
         made, state = self.average(codes, labels, state)
-        return self._as_seen(made), state
-
-    def _as_seen(self, x: Tensor) -> Tensor:
         if self.makes == "frames":
-            return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
-        if self.makes == "tokens":
-            return x.argmax(-1)
-        return x * self.get_buffer("deviation") + self.get_buffer("mean")
+            return _pixels(made), state
+        if self.directions is None:
+            return made.argmax(-1), state
+        return self.directions.back(made, codes.content, codes.motion), state
 
     def observe(self, seen: Seen, memory: None = None) -> None:
         """Nothing: it answers to wishes, not to videos."""
@@ -395,7 +390,7 @@ class Generate(nn.Module):
         """
         if not self.is_playing:
             return _film(self._remakes(batch))
-        random = torch.Generator(self.get_buffer("mean").device)
+        random = torch.Generator(next(self.parameters()).device)
         random.manual_seed(0)
         count = min(8, max(4, len(self.vocabulary.names)))
         labels = torch.arange(count, device=random.device) % max(1, len(self.vocabulary.names))
@@ -409,9 +404,15 @@ class Generate(nn.Module):
             return [self.words.decode(ids) for ids in made.tolist()]
         if self.makes == "frames":
             return _film(made)
-        scaled = (made - self.get_buffer("mean")) / self.get_buffer("deviation")
+        assert self.directions is not None
+        scaled = self.directions(made)
         grey = ((scaled + 2.5) * 51).clamp(0, 255).to(torch.uint8)[:, :, :64].flatten(0, 1)
         return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(B, T, 3, S, S) in [-1, 1] -> uint8 (B, T, S, S, 3)."""
+    return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
 
 
 def _film(clips: Tensor) -> np.ndarray:

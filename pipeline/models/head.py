@@ -111,7 +111,7 @@ class Calibrated(Protocol):
 
 @runtime_checkable
 class Contest(Protocol):
-    """A head with two players.
+    """A head with two players. It learns from the raw data alone, not from what the core knows of them.
 
     alone: on which part of a training's steps they do not play yet. is_playing: whether they do; the training says so at every step.
     """

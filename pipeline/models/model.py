@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batch import Batch, Raw
 from pipeline.models.core import State, Watcher
-from pipeline.models.head import Head
+from pipeline.models.head import Contest, Head
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
@@ -63,8 +63,11 @@ class Model(nn.Module):
         """
         if state is not None:
             state = self.reset(state, [start == 0 for start in batch.starts])
-        seen = self.watch(batch.raw, state)
         heads = [self.head(name) for name in ([player] if player in self.heads else self.heads)]
+        if all(isinstance(head, Contest) for head in heads):
+            seen = _unseen(batch.raw, self.core.initial_state(len(batch.sources)))
+        else:
+            seen = self.watch(batch.raw, state)
         terms = {term: value for head in heads for term, value in head.loss(seen, batch, player).items()}
         return terms, seen.state
 
@@ -86,3 +89,9 @@ class Model(nn.Module):
         }
         taken = {id(p) for parameters in opponents.values() for p in parameters}
         return {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in taken], **opponents}
+
+
+def _unseen(raw: Raw, state: State) -> Seen:
+    """What was there to watch, and was not watched."""
+    rows = len(state[0])
+    return Seen(Padded(torch.zeros(rows, 1, 0), torch.ones(rows, dtype=torch.int64)), state, raw=raw)

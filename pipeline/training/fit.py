@@ -10,7 +10,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,9 @@ def fit(
     return now
 
 
-def _contests(model: Model) -> list[Contest]:
-    return [head for head in map(model.head, model.heads) if isinstance(head, Contest)]
+def _contests(model: Model) -> dict[str, Contest]:
+    heads = {name: model.head(name) for name in model.heads}
+    return {name: head for name, head in heads.items() if isinstance(head, Contest)}
 
 
 def _sampler(train: RowDataset, plan: Plan, runtime: Runtime) -> Sampler:
@@ -162,7 +163,7 @@ def _count_steps(sampler: Sampler, epochs: int) -> int:
 
 def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
     """One optimiser a player; where a game begins later than the training, all learn anew from there."""
-    anew = round(max((head.alone for head in _contests(model)), default=0.0) * total_steps)
+    anew = round(max((head.alone for head in _contests(model).values()), default=0.0) * total_steps)
     return {
         player: Mover(
             model,
@@ -183,7 +184,7 @@ def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
 def _move_all(
     modules: dict[str, nn.Module],
     movers: dict[str, Mover],
-    contests: Sequence[Contest],
+    contests: Mapping[str, Contest],
     batch: Batch,
     plan: Plan,
     runtime: Runtime,
@@ -191,9 +192,11 @@ def _move_all(
 ) -> float:
     """One step of every player; adds its numbers to the sums and returns the learning rate."""
     lr, after = 0.0, now.state
+    for head in contests.values():
+        head.is_playing = now.step >= movers["model"].anew
     for player, module in modules.items():
-        for head in contests:
-            head.is_playing = now.step >= movers[player].anew
+        if player in contests and not contests[player].is_playing:
+            continue
         with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
             terms, state = module(batch, player, now.state)
             loss = torch.stack(list(terms.values())).sum()
@@ -219,7 +222,7 @@ def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started
 
 def _judge_contest(model: Model, means: Mapping[str, float], now: Progress, say: Callable[[str], None]) -> None:
     """End a training in which one of two players has won for good: then the other one learns nothing any more."""
-    if reason := next(filter(None, (head.verdict(means) for head in _contests(model))), ""):
+    if reason := next(filter(None, (head.verdict(means) for head in _contests(model).values())), ""):
         now.lost += 1
         if now.lost == PATIENCE_WITH_WINNERS:
             now.is_finished = True

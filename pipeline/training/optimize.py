@@ -54,6 +54,7 @@ class Mover:
                 for (factor, decay), ps in groups.items()
             ],
             betas=betas,
+            fused=True,
         )
         self.warmup, self.clip, self.total_steps, self.anew = warmup, clip, total_steps, anew
 
