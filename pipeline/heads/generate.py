@@ -20,9 +20,8 @@ from pipeline.data.batch import Batch
 from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import PAD, Words
-from pipeline.metrics.captions import bleu, tokenize
-from pipeline.metrics.controls import noise
-from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
+from pipeline.metrics.captions import tokenize
+from pipeline.metrics.made import scores_of_sequences, scores_of_texts
 from pipeline.models.adversary import (
     Game,
     critic_loss,
@@ -36,6 +35,7 @@ from pipeline.models.core import State
 from pipeline.models.critic import Critic
 from pipeline.models.directions import Directions
 from pipeline.models.disguise import disguise
+from pipeline.models.film import coarse, film, grey, numbers, pixels
 from pipeline.models.generator import Codes, FrameGenerator, Generator, Makes, joined
 from pipeline.models.reader import Reader, apart, picked, places
 from pipeline.models.seen import Seen
@@ -46,9 +46,6 @@ WON = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
 
 LOOKS = 4
 """Frames of a clip that are read and painted again at a step."""
-
-MOST_TEXTS = 256
-"""Each is compared with each: thousands would take hours."""
 
 
 class Evidence(NamedTuple):
@@ -150,7 +147,7 @@ class Generate(nn.Module):
                     f"The head '{self.name}' makes frames, and it was given {data.dtype} of shape {tuple(data.shape)}. Set "
                     "data.read: pixels."
                 )
-            return Padded(data.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0, raw.lengths).zeroed()
+            return Padded(numbers(data), raw.lengths).zeroed()
         if data.dtype == torch.uint8:
             raise ValueError(
                 f"The head '{self.name}' makes features, and it was given pixels. Set data.read: features."
@@ -237,9 +234,9 @@ class Generate(nn.Module):
         """Four clips of a batch, each before what is painted of its codes: uint8 (8, T, S, S, 3)."""
         assert self.reader is not None and isinstance(self.generator, FrameGenerator)
         raw = batch.raw[self.sense]
-        few = Padded(raw.data[:4].permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0, raw.lengths[:4])
+        few = Padded(numbers(raw.data[:4]), raw.lengths[:4])
         read = self.reader(few)
-        again = _pixels(self.generator.painter(read.content, read.moves))
+        again = pixels(self.generator.painter(read.content, read.moves))
         return torch.stack([raw.data[:4], again], dim=1).flatten(0, 1)
 
     def _missed(self, real: Padded, labels: Tensor) -> Tensor:
@@ -303,7 +300,7 @@ class Generate(nn.Module):
         """
         made, state = self.average(codes, labels, state)
         if self.makes == "frames":
-            return _pixels(made), state
+            return pixels(made), state
         if self.directions is None:
             return made.argmax(-1), state
         return self.directions.back(made, codes.content, codes.motion), state
@@ -327,7 +324,7 @@ class Generate(nn.Module):
         made, _ = self.average(codes, labels)
         return [
             Evidence(r.cpu().numpy(), m[: len(r)].cpu().numpy())
-            for r, m in zip(Padded(_coarse(real.data), real.lengths).unpad(), _coarse(made), strict=True)
+            for r, m in zip(Padded(coarse(real.data), real.lengths).unpad(), coarse(made), strict=True)
         ]
 
     def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
@@ -335,34 +332,15 @@ class Generate(nn.Module):
         return float("nan"), float("nan")
 
     def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
-        """Of sequences: `closeness` says how far their changes from step to step have come from noise (0) to real ones (1), by a Frechet
-        distance of what the head itself reads; `closeness_pooled` the same of means over time, which a frozen picture does well on;
-        `diversity` is relative to the real ones'. Of texts: the share of different sentences, and BLEU against real ones, at most
-        `MOST_TEXTS` of them, evenly spaced.
-
-        An independent network judges more strictly, see `make show P=gan-frames`.
-        """
+        """See `scores_of_sequences` and `scores_of_texts`."""
         if self.makes == "tokens":
-            assert self.words is not None
-            told, true = (
-                [tokenize(self.words.decode(getattr(e, s).argmax(1))) for e in evidence] for s in ("made", "real")
+            words = self.words
+            assert words is not None
+            real, made = (
+                [tokenize(words.decode(getattr(e, side).argmax(1))) for e in evidence] for side in ("real", "made")
             )
-            different = len(set(map(tuple, told))) / max(1, len(told))
-            every = -(-len(told) // MOST_TEXTS)
-            score = bleu(told[::every], [true[::every]] * len(told[::every]))[-1] if len(told) > 1 else float("nan")
-            return {"bleu_4": score, "distinct": different, "count": len(evidence)}
-        pairs = [e for e in evidence if len(e.real) > 2]
-        if len(pairs) < 4:
-            return {"closeness": float("nan"), "count": len(evidence)}
-        real, made = [e.real for e in pairs], [e.made for e in pairs]
-        space = Space.fit(real)
-        garbage = noise(real, np.random.default_rng(0))
-        found = {}
-        for name, distance in (("closeness", frechet_time), ("closeness_pooled", frechet_pooled)):
-            floor, ceiling = distance(real[::2], real[1::2], space), distance(real, garbage, space)
-            known = floor < ceiling  # with very few sequences noise may seem nearer than the other half
-            found[name] = share_of_the_way(distance(real, made, space), floor, ceiling) if known else float("nan")
-        return {**found, "diversity": diversity_ratio(made, real), "count": len(evidence)}
+            return {**scores_of_texts(real, made), "count": len(evidence)}
+        return {**scores_of_sequences([e.real for e in evidence], [e.made for e in evidence]), "count": len(evidence)}
 
     def verdict(self, means: Mapping[str, float]) -> str:
         """Why to go on makes no sense, from the terms' means over the last steps; empty while both players are in the game."""
@@ -389,44 +367,25 @@ class Generate(nn.Module):
         above what is painted of its codes.
         """
         if not self.is_playing:
-            return _film(self._remakes(batch))
+            return film(self._remakes(batch))
         random = torch.Generator(next(self.parameters()).device)
         random.manual_seed(0)
         count = min(8, max(4, len(self.vocabulary.names)))
         labels = torch.arange(count, device=random.device) % max(1, len(self.vocabulary.names))
         codes = self.generator.draw(count, 16, random)
         if self.encoder is not None:
-            first = batch.raw[self.sense].data[:, 0].permute(0, 3, 1, 2).float() / 127.5 - 1.0
+            first = numbers(batch.raw[self.sense].data[:, 0])
             codes = self.encode(codes, first[torch.arange(count) % len(first)])
         made, _ = self.make(codes, labels)
         if self.makes == "tokens":
             assert self.words is not None
             return [self.words.decode(ids) for ids in made.tolist()]
         if self.makes == "frames":
-            return _film(made)
+            return film(made)
         assert self.directions is not None
-        scaled = self.directions(made)
-        grey = ((scaled + 2.5) * 51).clamp(0, 255).to(torch.uint8)[:, :, :64].flatten(0, 1)
-        return grey[:, :, None].expand(-1, -1, 3).cpu().numpy()
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """(B, T, 3, S, S) in [-1, 1] -> uint8 (B, T, S, S, 3)."""
-    return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
-
-
-def _film(clips: Tensor) -> np.ndarray:
-    """Clips uint8 (B, T, S, S, 3), a row each: (B S, T S, 3)."""
-    return clips.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1).cpu().numpy()
+        return grey(self.directions(made))
 
 
 def _weighed(paid: Sequence[Tensor], pictures: float) -> Tensor:
     """The sequences' part, and so much of the pictures'."""
     return paid[0] if len(paid) == 1 else paid[0] + pictures * paid[1]
-
-
-def _coarse(x: Tensor) -> Tensor:
-    """(B, T, K) of what metrics read: of frames the means of an 8 x 8 grid."""
-    if x.ndim == 3:
-        return x
-    return F.adaptive_avg_pool2d(x.flatten(0, 1), 8).flatten(1).unflatten(0, x.shape[:2])

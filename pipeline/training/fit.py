@@ -27,6 +27,7 @@ from pipeline.models.core import Core, State
 from pipeline.models.head import Contest
 from pipeline.models.model import Model
 from pipeline.models.saturation import gate_saturation
+from pipeline.training.contest import contests, first_step, show, verdict
 from pipeline.training.evaluate import judge
 from pipeline.training.optimize import Mover
 from pipeline.training.runtime import Interrupted, Runtime, StopSignal, seed_step
@@ -115,13 +116,13 @@ def fit(
                 if not model.training:  # it walks through the whole CNN: a fifth of a step where the CNN is frozen
                     model.train()
                 seed_step(plan.seed, now.step, runtime.rank)
-                lr = _move_all(modules, movers, _contests(model), batch.to(runtime.device), plan, runtime, now)
+                lr = _move_all(modules, movers, contests(model), batch.to(runtime.device), plan, runtime, now)
                 now.step, now.batch, now.count = now.step + 1, now.batch + 1, now.count + 1
                 if now.step % plan.log_every == 0:
                     means = _log_means(track, runtime, now, lr, started)
                     _judge_contest(model, means, now, say)
                 if now.step % plan.show_every == 0 and runtime.is_first:
-                    _show(model, batch.to(runtime.device), track, now)
+                    show(model, batch.to(runtime.device), track, now.step)
                 if now.batch == len(sampler):
                     _log_gates(model, batch, track, runtime, now)
                     _end_epoch(model, validation, plan, runtime, track, now, say, started)
@@ -141,11 +142,6 @@ def fit(
     return now
 
 
-def _contests(model: Model) -> dict[str, Contest]:
-    heads = {name: model.head(name) for name in model.heads}
-    return {name: head for name, head in heads.items() if isinstance(head, Contest)}
-
-
 def _sampler(train: RowDataset, plan: Plan, runtime: Runtime) -> Sampler:
     if plan.carry:
         assert train.window, "the config asks for a window"
@@ -163,7 +159,7 @@ def _count_steps(sampler: Sampler, epochs: int) -> int:
 
 def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
     """One optimiser a player; where a game begins later than the training, all learn anew from there."""
-    anew = round(max((head.alone for head in _contests(model).values()), default=0.0) * total_steps)
+    anew = first_step(model, total_steps)
     return {
         player: Mover(
             model,
@@ -184,7 +180,7 @@ def _movers(model: Model, plan: Plan, total_steps: int) -> dict[str, Mover]:
 def _move_all(
     modules: dict[str, nn.Module],
     movers: dict[str, Mover],
-    contests: Mapping[str, Contest],
+    players: Mapping[str, Contest],
     batch: Batch,
     plan: Plan,
     runtime: Runtime,
@@ -192,10 +188,10 @@ def _move_all(
 ) -> float:
     """One step of every player; adds its numbers to the sums and returns the learning rate."""
     lr, after = 0.0, now.state
-    for head in contests.values():
+    for head in players.values():
         head.is_playing = now.step >= movers["model"].anew
     for player, module in modules.items():
-        if player in contests and not contests[player].is_playing:
+        if player in players and not players[player].is_playing:
             continue
         with torch.autocast(runtime.device.type, torch.bfloat16, enabled=_is_bf16(plan, runtime)):
             terms, state = module(batch, player, now.state)
@@ -222,21 +218,13 @@ def _log_means(track: Track, runtime: Runtime, now: Progress, lr: float, started
 
 def _judge_contest(model: Model, means: Mapping[str, float], now: Progress, say: Callable[[str], None]) -> None:
     """End a training in which one of two players has won for good: then the other one learns nothing any more."""
-    if reason := next(filter(None, (head.verdict(means) for head in _contests(model).values())), ""):
+    if reason := verdict(model, means):
         now.lost += 1
         if now.lost == PATIENCE_WITH_WINNERS:
             now.is_finished = True
             say(f"stopped at step {now.step}, after {now.lost} rows like this: {reason}")
     else:
         now.lost = 0
-
-
-def _show(model: Model, batch: Batch, track: Track, now: Progress) -> None:
-    """What the heads that make something make now."""
-    for name in model.heads:
-        head = model.head(name)
-        if isinstance(head, Contest):
-            track.sample(name, head.picture(batch), now.step)
 
 
 @torch.no_grad()
@@ -409,6 +397,5 @@ def _digest(train: RowDataset) -> str:
 
 def saved_step(folder: Path) -> int | None:
     """The step that a run would go on from, or None where nothing was saved."""
-    if not (folder / STATE).is_file():
-        return None
-    return int(torch.load(folder / STATE, map_location="cpu", weights_only=True)["progress"]["step"])
+    path = folder / STATE
+    return int(torch.load(path, map_location="cpu", weights_only=True)["progress"]["step"]) if path.is_file() else None

@@ -1,0 +1,48 @@
+"""What a head that makes sequences says of itself, by nothing but what it reads. An independent network judges more strictly, see
+`make show P=gan-frames`.
+
+In: made and real sequences (T, K), or texts as words. Out: scores by name. Knows nothing of who made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.metrics.captions import bleu
+from pipeline.metrics.controls import noise
+from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
+
+MOST_TEXTS = 256
+"""Each is compared with each: thousands would take hours."""
+
+
+def scores_of_sequences(real: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> dict[str, float]:
+    """`closeness` says how far their changes from step to step have come from noise (0) to real ones (1), by a Frechet distance;
+    `closeness_pooled` the same of means over time, which a frozen picture does well on; `diversity` is relative to the real ones'.
+    Sequences of fewer than three steps do not count; nan where fewer than four are left.
+    """
+    pairs = [(r, m) for r, m in zip(real, made, strict=True) if len(r) > 2]
+    if len(pairs) < 4:
+        return {"closeness": float("nan")}
+    real, made = [r for r, _ in pairs], [m for _, m in pairs]
+    space = Space.fit(real)
+    garbage = noise(real, np.random.default_rng(0))
+    found = {}
+    for name, distance in (("closeness", frechet_time), ("closeness_pooled", frechet_pooled)):
+        floor, ceiling = distance(real[::2], real[1::2], space), distance(real, garbage, space)
+        known = floor < ceiling  # with very few sequences noise may seem nearer than the other half
+        found[name] = share_of_the_way(distance(real, made, space), floor, ceiling) if known else float("nan")
+    return {**found, "diversity": diversity_ratio(made, real)}
+
+
+def scores_of_texts(real: Sequence[Sequence[str]], made: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The share of different ones, and BLEU against real ones, at most `MOST_TEXTS` of them, evenly spaced."""
+    every = -(-len(made) // MOST_TEXTS)
+    true = [list(one) for one in real[::every]]
+    told = [list(one) for one in made[::every]]
+    return {
+        "bleu_4": bleu(told, [true] * len(told))[-1] if len(made) > 1 else float("nan"),
+        "distinct": len(set(map(tuple, made))) / max(1, len(made)),
+    }
