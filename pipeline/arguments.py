@@ -215,6 +215,9 @@ def _add_generate(verbs: Any) -> None:
     )
     generate.add_argument("--image", type=Path, metavar="FILE", help="the first frame: a picture, or a video's first")
     generate.add_argument(
+        "--truncation", type=float, metavar="PSI", help="below 1 what is usual: surer, less various (default 1)"
+    )
+    generate.add_argument(
         "--temperature", type=float, metavar="T", help="below 1 is safer, above 1 wilder (default 0.8)"
     )
     generate.add_argument("--top-k", type=_positive, metavar="K", help="only the K most probable tokens")

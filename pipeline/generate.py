@@ -15,7 +15,7 @@ from pipeline.inference.generate import continue_text
 from pipeline.training.runtime import runtime
 from pipeline.writers.made import check_made_formats, write_made
 
-SEQUENCES, TEXTS = ("label", "content_seed", "towards", "image"), ("temperature", "top_k", "top_p")
+SEQUENCES, TEXTS = ("label", "content_seed", "towards", "image", "truncation"), ("temperature", "top_k", "top_p")
 
 
 def generate(
@@ -41,7 +41,9 @@ def generate(
         if out is None:
             raise ValueError("Sequences go into files, and no folder was given. Give one with --out DIR.")
         formats = check_made_formats(format, generator_of(checkpoint).makes)
-        made = make_sequences(checkpoint, place.device, length=wishes.pop("length") or 16, **wishes)
+        length, truncation = wishes.pop("length") or 16, wishes.pop("truncation")
+        wishes["truncation"] = 1.0 if truncation is None else truncation
+        made = make_sequences(checkpoint, place.device, length=length, **wishes)
     written = write_made(out, formats, [m.name for m in made], [m.values for m in made], made[0].rate)
     say(f"{len(made)} sequences, written to {out}")
     return [*(m.values for m in made if isinstance(m.values, str)), *map(str, written)]

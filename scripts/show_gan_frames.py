@@ -21,10 +21,10 @@ from pipeline.inference.create import make_sequences
 Answer = tuple[str, bool | None]
 COLUMNS = ("time", "pooled", "class", "nearest", "diversity", "modes", "content")
 SETS = {
-    "puppets": ("puppets/generate.yaml", 0.60, 0.80, 300),
-    "weizmann4": ("weizmann4/generate.yaml", 0.40, 0.60, 60),
+    "puppets": ("puppets/generate.yaml", 0.60, 0.80, 300, 0.6),
+    "weizmann4": ("weizmann4/generate.yaml", 0.40, 0.60, 60, 1.0),
 }
-"""Config, least share of the way on changes in time, least share of classes as wished, clips that are judged."""
+"""Config, least share of the way on changes in time, least share of classes as wished, clips that are judged, truncation of their codes."""
 
 ABLATED, INDEPENDENT = "weizmann4", "made, independent noise in place of the core"
 
@@ -53,14 +53,16 @@ def _trained(config: str, settings: Sequence[str], run: Path) -> float:
     return [r for r in proof.json_lines(run / "metrics.jsonl") if r["part"] == "train"][-1]["time/seconds"]
 
 
-def made_like(run: Path, real: Real, length: int | None = None) -> list[np.ndarray]:
+def made_like(run: Path, real: Real, truncation: float, length: int | None = None) -> list[np.ndarray]:
     """A clip made for each real one, of its class and (or of a given) length."""
     checkpoint, place = load_model(run), torch.device("cpu")
     found: dict[int, np.ndarray] = {}
     for label in sorted(set(real.labels)):
         wanted = [i for i, one in enumerate(real.labels) if one == label]
         longest = length or max(len(real.frames[i]) for i in wanted)
-        clips = make_sequences(checkpoint, place, label=label, count=len(wanted), length=longest, seed=11)
+        clips = make_sequences(
+            checkpoint, place, label=label, count=len(wanted), length=longest, seed=11, truncation=truncation
+        )
         for i, clip in zip(wanted, clips, strict=True):
             assert isinstance(clip.values, np.ndarray)
             found[i] = clip.values[: length or len(real.frames[i])]
@@ -79,7 +81,7 @@ def sheet(path: Path, clips: Sequence[np.ndarray], labels: Sequence[str], steps:
 def gan_frames(data: Path, seeds: int) -> Answer:
     """Clips of puppets and of weizmann4 from noise; it goes on where it was stopped."""
     figures, holds = [], []
-    for name, (config, least_time, least_class, most) in SETS.items():
+    for name, (config, least_time, least_class, most, truncation) in SETS.items():
         work = proof.WORK / "gan-frames" / name
         work.mkdir(parents=True, exist_ok=True)
         manifest = _prepared(name, data, work)
@@ -88,12 +90,14 @@ def gan_frames(data: Path, seeds: int) -> Answer:
         judge = Judge(proof.fresh(f"gan-judge-{name}"), config, common, most)
         rows = judge.controls()
         test = judge.parts["test"]
-        made = made_like(work / "run", test)
+        made = made_like(work / "run", test, truncation)
         ours = judge.scores(made, test.labels)
-        rows["made"] = ours
+        rows[f"made, truncation {truncation:g}"] = ours
+        if truncation != 1:
+            rows["made, truncation 1"] = judge.scores(made_like(work / "run", test, 1.0), test.labels)
         if name == ABLATED:
             _trained(config, [*common, "heads.clip.motion=independent"], work / "independent")
-            rows[INDEPENDENT] = judge.scores(made_like(work / "independent", test), test.labels)
+            rows[INDEPENDENT] = judge.scores(made_like(work / "independent", test, truncation), test.labels)
         sheet(work / "sheet.png", made, test.labels)
         table(
             f"{name}, {len(test)} clips: shares of the way from noise (0) to real (1), and relative to real",
@@ -119,7 +123,7 @@ def gan_frames(data: Path, seeds: int) -> Answer:
 
 def gan_length(data: Path, seeds: int) -> Answer:
     """Clips four times longer than trained, from the model of gan-frames."""
-    config, _, _, most = SETS["puppets"]
+    config, _, _, most, truncation = SETS["puppets"]
     work = proof.WORK / "gan-frames/puppets"
     work.mkdir(parents=True, exist_ok=True)
     common = [f"data.path={_prepared('puppets', data, work)}"]
@@ -127,7 +131,7 @@ def gan_length(data: Path, seeds: int) -> Answer:
     judge = Judge(proof.fresh("gan-judge-length"), config, common, most)
     test = judge.parts["test"]
     length = 4 * judge.window
-    made = made_like(work / "run", test, length)
+    made = made_like(work / "run", test, truncation, length)
     quarter = length // 4
     energy = [
         np.mean([np.abs(np.diff(c[a : a + quarter].astype(np.float32), axis=0)).mean() for c in made])

@@ -25,6 +25,7 @@ from pipeline.data.text import cut
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import END, PAD, START, Words
 from pipeline.heads.generate import Generate, Side
+from pipeline.inference.create import _truncated
 from pipeline.makings import CriticSection, GenerateSection
 from pipeline.models.adversary import critic_loss, generator_loss, penalty
 from pipeline.models.core import Core
@@ -289,6 +290,9 @@ def test_texts_of_all_lengths_end_in_padding_up_to_the_longest() -> None:
     model = validate(Recipe, settings, "x").build({"clip": Vocabulary.of([]), "tokens": words})
     head = model.head("clip")
     assert isinstance(head, Generate)
+
+    with pytest.raises(ValueError, match=r"truncation is 0\.5, and this model makes texts"):
+        _truncated(head, head.generator.draw(1, 2), 0.5)
 
     def shown(*texts: str) -> Tensor:
         raw = stack([torch.from_numpy(cut(text, words, True)) for text in texts])

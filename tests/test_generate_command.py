@@ -124,6 +124,34 @@ def test_one_movement_with_another_content_and_from_one_to_another(clips: Path, 
     assert steps == sorted(steps) and steps[0] == 0 < steps[1], "and goes away from it, step by step"
 
 
+def test_truncated_codes_lie_nearer_to_what_is_usual(clips: Path, tmp_path: Path) -> None:
+    found = {}
+    for psi in ("1", "0.5", "0.01"):
+        where = ["--count", "6", "--format", "png", "--out", tmp_path / psi, "--truncation", psi]
+        assert call("generate", "--model", clips / "run", "--label", "left", *where) == 0
+        sheet = cv2.imread(str(tmp_path / psi / "sheet.png"))
+        assert sheet is not None
+        found[psi] = sheet.astype(float).reshape(6, -1).std(0).mean()
+    assert found["1"] > found["0.5"] > found["0.01"] >= 0
+    assert (
+        call(
+            "generate",
+            "--model",
+            clips / "run",
+            "--label",
+            "left",
+            "--count",
+            "6",
+            "--format",
+            "png",
+            "--out",
+            tmp_path / "as",
+        )
+        == 0
+    )
+    assert (tmp_path / "as/sheet.png").read_bytes() == (tmp_path / "1/sheet.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -132,6 +160,8 @@ def test_one_movement_with_another_content_and_from_one_to_another(clips: Path, 
         (["--prompt", "To be"], "--prompt is not for this model, which makes sequences"),
         (["--top-k", "3"], "--top-k is not for this model, which makes sequences"),
         (["--image", "a.png"], "trained to draw its content"),
+        (["--truncation", "0"], "truncation is 0. Give a number above 0 and at most 1"),
+        (["--truncation", "1.5"], "truncation is 1.5. Give a number above 0 and at most 1"),
     ],
 )
 def test_a_wish_that_cannot_be_is_a_sentence(

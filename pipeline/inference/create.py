@@ -17,6 +17,7 @@ from pipeline.checkpoint import Checkpoint, ModelError
 from pipeline.heads.generate import Generate
 from pipeline.media.decode import decode
 from pipeline.models.core import State
+from pipeline.models.film import numbers
 from pipeline.models.generator import Codes
 from pipeline.section import near
 
@@ -54,12 +55,14 @@ def make_sequences(
     content_seed: int | None = None,
     towards: int | None = None,
     image: Path | None = None,
+    truncation: float = 1.0,
 ) -> list[Made]:
     """`count` sequences of `length` steps, as many as one likes: the state goes on from part to part.
 
     label: a class, None takes all in turn. content_seed: what is shown comes from this seed, the movement from `seed`: the same
     movement with another content. towards: the sequences lead in even steps from the codes of `seed` to those of this one, of one
-    movement. image: the first frame, for a model that was trained with first_frame.
+    movement. image: the first frame, for a model that was trained with first_frame. truncation: so far from their middle codes lie, 1 as in
+    training; nearer ones show what is usual, more surely and less variously (Brock et al. 2019, Karras et al. 2019, arXiv 1812.04948).
     Raises ModelError for a model that cannot, ValueError for a class that it does not know.
     """
     checkpoint.model.to(device).eval()
@@ -71,6 +74,7 @@ def make_sequences(
     if towards is not None:
         codes = _between(codes, _drawn(head, 1, length, towards, device))
         labels = labels[:1].expand(count)
+    codes = _truncated(head, codes, truncation)
     if head.encoder is not None or image is not None:
         codes = _begun_from(checkpoint, head, codes, image, device)
     parts: list[Tensor] = []
@@ -101,6 +105,20 @@ def _drawn(head: Generate, count: int, length: int, seed: int, device: torch.dev
     return Codes(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
+def _truncated(head: Generate, codes: Codes, truncation: float) -> Codes:
+    if not 0 < truncation <= 1:
+        raise ValueError(
+            f"truncation is {truncation:g}. Give a number above 0 and at most 1, which leaves codes as they are drawn."
+        )
+    if truncation == 1:
+        return codes
+    if head.makes == "tokens":
+        raise ValueError(
+            f"truncation is {truncation:g}, and this model makes texts: it is of frames and features. Leave it out."
+        )
+    return Codes(*(truncation * part for part in codes))
+
+
 def _between(codes: Codes, other: Codes) -> Codes:
     """From the first codes to the other ones along an arc, on which codes keep their usual length (White 2016, arXiv 1609.04468)."""
     shares = torch.linspace(0, torch.pi / 2, len(codes.content), device=codes.content.device)[:, None]
@@ -125,8 +143,8 @@ def _begun_from(
             decode(image, clock=checkpoint.recipe.clock.build(), transform=section.transform(), backend=section.decoder)
         )
     )
-    picture = torch.from_numpy(clip.frames[:1].copy()).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-    return head.encode(codes, picture.expand(len(codes.content), -1, -1, -1))
+    picture = torch.from_numpy(clip.frames[:1].copy()).to(device)
+    return head.encode(codes, numbers(picture).expand(len(codes.content), -1, -1, -1))
 
 
 def _named(checkpoint: Checkpoint, head: Generate, made: Tensor, labels: list[int], seed: int) -> list[Made]:
