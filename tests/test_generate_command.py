@@ -199,6 +199,16 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
         )
     dark, bright = (cv2.imread(str(tmp_path / str(n) / "sheet.png")) for n in (4, 7))
     assert dark is not None and bright is not None and not np.array_equal(dark, bright)
+    with av.open(str(clips / "7.mp4")) as file:
+        next(file.decode(video=0)).to_image().save(tmp_path / "first.png")
+    picture = ["--image", tmp_path / "first.png", "--format", "png", "--out", tmp_path / "picture"]
+    assert call("generate", "--model", run, *picture) == 0
+    same = cv2.imread(str(tmp_path / "picture/sheet.png"))
+    assert same is not None and np.abs(same.astype(int) - bright).max() <= 2, "a picture is as good as a video's first"
+    (tmp_path / "broken.png").write_bytes((tmp_path / "first.png").read_bytes()[:20])
+    capsys.readouterr()
+    assert call("generate", "--model", run, "--image", tmp_path / "broken.png", "--out", tmp_path / "no") != 0
+    assert "The file is a picture" in (told := capsys.readouterr().err) and "Traceback" not in told
 
 
 @pytest.mark.parametrize(
@@ -213,6 +223,14 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
         ),
         ({"heads": {"clip": {"kind": "generate", "critic": {"spectral": False}}}}, "nothing holds the critic"),
         ({"heads": {"clip": {"kind": "generate", "first_frame": 1}}}, "first_frame is of pictures"),
+        ({"heads": {"clip": {"kind": "generate", "alone": 0.5}}}, "alone is of frames"),
+        (
+            {
+                "encoder": {"kind": "frames"},
+                "heads": {"clip": {"kind": "generate", "makes": "frames", "directions": 4}},
+            },
+            "directions is of features",
+        ),
         ({"heads": {"clip": {"kind": "generate", "core": {"bidirectional": True}}}}, "a movement goes one way"),
         (
             {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from pipeline.checkpoint import Checkpoint, ModelError
 from pipeline.heads.generate import Generate
 from pipeline.media.decode import decode
+from pipeline.media.sniff import MediaError
 from pipeline.models.core import State
 from pipeline.models.film import numbers
 from pipeline.models.generator import Codes
@@ -138,12 +140,16 @@ def _begun_from(
     if image is None:
         raise ValueError("This model goes on from a picture, and none was given. Give one with --image.")
     assert section.kind == "frames", "the recipe has looked"
-    clip = next(
-        iter(
-            decode(image, clock=checkpoint.recipe.clock.build(), transform=section.transform(), backend=section.decoder)
-        )
-    )
-    picture = torch.from_numpy(clip.frames[:1].copy()).to(device)
+    transform = section.transform()
+    try:
+        clips = decode(image, clock=checkpoint.recipe.clock.build(), transform=transform, backend=section.decoder)
+        frame = next(iter(clips)).frames[0]
+    except MediaError:
+        found = cv2.imdecode(np.fromfile(image, np.uint8), cv2.IMREAD_COLOR) if image.is_file() else None
+        if found is None:
+            raise
+        frame = transform(np.ascontiguousarray(found[..., ::-1]))
+    picture = torch.from_numpy(frame.copy()).to(device)[None]
     return head.encode(codes, numbers(picture).expand(len(codes.content), -1, -1, -1))
 
 
