@@ -333,9 +333,8 @@ def _leave_signals_to_main(worker: int) -> None:
 
 
 def _is_bf16(plan: Plan, runtime: Runtime) -> bool:
-    if plan.precision == "auto":
-        return runtime.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return plan.precision == "bf16"
+    is_default = runtime.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return is_default if plan.precision == "auto" else plan.precision == "bf16"
 
 
 def _add(sums: dict[str, float], values: dict[str, float]) -> None:
