@@ -189,7 +189,7 @@ def _move_all(
     """One step of every player; adds its numbers to the sums and returns the learning rate."""
     lr, after = 0.0, now.state
     for head in players.values():
-        head.is_playing = now.step >= movers["model"].anew
+        head.is_playing = not head.alone or now.step >= movers["model"].anew
     for player, module in modules.items():
         if player in players and not players[player].is_playing:
             continue
