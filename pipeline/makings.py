@@ -16,10 +16,12 @@ from pipeline.data.manifest import Row
 from pipeline.data.words import START
 from pipeline.heads.generate import Generate
 from pipeline.models.adversary import Game
+from pipeline.models.bank import Bank
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic, looker, picture_encoder
 from pipeline.models.directions import Directions
 from pipeline.models.generator import FeatureMaker, FrameGenerator, FrameMaker, Generator, Makes, Motion, TokenGenerator
+from pipeline.models.mover import FeatureGenerator
 from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
 
@@ -120,13 +122,14 @@ class GenerateSection(Section):
             description="of features: make as many numbers a step, along the directions in which real ones vary most. 0: every channel by itself",
         ),
     ] = 0
+    manner_size: Annotated[int, Field(gt=0, description="of features: numbers that say how a sequence moves")] = 32
     alone: Annotated[
         float,
         Field(
             ge=0,
             lt=1,
-            description="of frames: part of the training in which reader and painter learn alone; then they stand still, learning rates "
-            "begin anew and the game is played over their codes. 0: all at once",
+            description="part of the training in which nobody judges: reader and painter of frames learn alone, then stand still, and the game "
+            "is played over their codes; what makes features learns by likelihood alone. Learning rates begin anew. 0: all at once",
         ),
     ] = 0.0
 
@@ -148,8 +151,12 @@ class GenerateSection(Section):
             raise ValueError(
                 f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
             )
-        if self.makes != "frames" and self.alone:
-            raise ValueError(f"alone is of frames, and makes is {self.makes}; leave it out, or set makes: frames")
+        if self.makes == "tokens" and self.alone:
+            raise ValueError("alone is of frames and features, and makes is tokens; leave it out")
+        if self.makes != "frames" and self.motion == "independent":
+            raise ValueError(
+                f"motion: independent is of frames, and makes is {self.makes}; leave it out, or set makes: frames"
+            )
         if self.makes != "features" and self.directions:
             raise ValueError(
                 f"directions is of features, and makes is {self.makes}; leave it out, or set makes: features"
@@ -168,11 +175,13 @@ class GenerateSection(Section):
         section = self.core or around.core
         assert section is not None, "the recipe says what its own core is"
         reads = Generator.input_size(self.motion_size, self.embedding)
+        directions = Directions(around.width, self.directions) if self.makes == "features" else None
+        if directions is not None:
+            reads = len(directions.get_buffer("deviation"))
         core = section.build(reads + (self.embedding if self.makes == "tokens" else 0))
         assert isinstance(core, Core), "the recipe has looked that the core is recurrent"
         shape = {"classes": classes, "content_size": self.content_size, "motion_size": self.motion_size}
         shape |= {"embedding": self.embedding}
-        content = self.content_size + self.embedding
         words = around.words
         if self.makes == "tokens":
             assert words is not None, "the recipe has looked that the encoder is of tokens"
@@ -181,9 +190,11 @@ class GenerateSection(Section):
                 core=core, vocabulary=width, size=self.embedding, start=START, temperature=self.temperature, **shape
             )
         elif self.makes == "features":
-            width = Directions.size(around.width, self.directions)
-            maker = FeatureMaker(content_size=content, motion_size=core.output_size, width=width, hidden=self.hidden)
-            generator = Generator(core=core, maker=maker, motion=self.motion, **shape)
+            width = 2 * reads
+            generator = FeatureGenerator(
+                core=core, width=reads, manner_size=self.manner_size, motion_size=self.motion_size, hidden=self.hidden,
+                classes=classes, embedding=self.embedding,
+            )  # fmt: skip
         else:
             width = self.content_size + self.pose_size
             generator = self._frames(core, around.size, classes)
@@ -194,9 +205,8 @@ class GenerateSection(Section):
             vocabulary=vocabulary,
             generator=generator,
             critic=self.critic.build(width, around.size if self._has_pictures else 0, classes),
-            directions=Directions(around.width, self.directions, self.content_size, self.motion_size)
-            if self.makes == "features"
-            else None,
+            directions=directions,
+            bank=None if directions is None else Bank(width=around.width, manner_size=self.manner_size),
             words=words if self.makes == "tokens" else None,
             game=self.game,
             gamma=self.penalty,

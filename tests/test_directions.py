@@ -1,4 +1,4 @@
-"""Numbers that features are made in: what comes back has the mean, the directions and the energy of the real ones."""
+"""Numbers that features are made in: what a sequence shows in the mean, how its steps differ from that, and the way back."""
 
 from __future__ import annotations
 
@@ -7,53 +7,65 @@ import torch
 from torch import Tensor
 
 from pipeline.models.directions import LEAST, Directions
+from pipeline.padded import Padded
 
 
-def real(count: int = 4000, width: int = 6) -> Tensor:
+def real(count: int = 400, steps: int = 10, width: int = 6) -> Tensor:
     random = torch.Generator().manual_seed(0)
     mixed = torch.randn(width, width, generator=random) * torch.tensor([9.0, 5, 3, 1, 0.5, 0.1])
-    return torch.randn(count, width, generator=random) @ mixed.T + torch.arange(width) * 7
+    x = torch.randn(count, steps, width, generator=random) + 2 * torch.randn(count, 1, width, generator=random)
+    return x @ mixed.T + torch.arange(width) * 7
 
 
 @pytest.mark.parametrize("count", [0, 2, 4, 6, 99])
 def test_real_ones_have_no_mean_and_the_deviation_one(count: int) -> None:
-    x, found = real(), Directions(6, count, 3, 2)
-    found.fit(x.split(10))
-    told = found(x)
-    assert told.shape[1] == Directions.size(6, count) == {0: 6, 2: 2, 4: 4, 6: 6, 99: 6}[count]
+    x, found = real(), Directions(6, count)
+    found.fit(list(x))
+    told = found(x).flatten(0, 1)
+    assert told.shape[1] == {0: 6, 2: 2, 4: 4, 6: 6, 99: 6}[count]
     assert told.mean(0).abs().max() < 1e-3 and torch.allclose(told.std(0), torch.ones(told.shape[1]), atol=1e-3)
     if count:
         assert torch.allclose(torch.cov(told.T), torch.eye(told.shape[1]), atol=1e-3)
+        largest = torch.linalg.eigh(torch.cov(x.flatten(0, 1).T))[1][:, -1]
+        assert float((found.get_buffer("basis")[:, 0] @ largest).abs()) == pytest.approx(1, abs=1e-4)
+    content, moves = found.apart(Padded(x, torch.full((len(x),), x.shape[1])))
+    assert torch.allclose(content, x.mean(1), atol=1e-4)
+    assert moves.data.mean(1).abs().max() < 1e-3
+    assert torch.allclose(moves.data.square().mean((0, 1)), torch.ones(told.shape[1]), atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [0, 6])
 def test_all_directions_there_and_back_are_the_same(count: int) -> None:
-    x, found = real(), Directions(6, count, 3, 2)
-    found.fit(x.split(10))
-    assert torch.allclose(found.back(found(x)[None], torch.randn(1, 3), torch.randn(1, len(x), 2))[0], x, atol=1e-3)
+    x, found = real(20), Directions(6, count)
+    found.fit(list(x))
+    content, moves = found.apart(Padded(x, torch.full((len(x),), x.shape[1])))
+    assert torch.allclose(found.back(moves.data, content), x, atol=1e-3)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_what_is_left_out_comes_back_with_its_energy_over_clips_and_within_them(count: int) -> None:
-    random = torch.Generator().manual_seed(1)
-    x = real() + 4 * torch.randn(400, 1, 6, generator=random).expand(-1, 10, -1).reshape(4000, 6)
-    found = Directions(6, count, 6, 6)
-    found.fit(x.split(10))
-    made = found.back(torch.zeros(4000, 10, count), torch.randn(4000, 6), torch.randn(4000, 10, 6))
-    basis = found.get_buffer("basis")
-    left = ((x - x.mean(0)) - (x - x.mean(0)) @ basis @ basis.T).unflatten(0, (400, 10))
-    assert torch.allclose((made - x.mean(0)) @ basis, torch.zeros(()), atol=1e-2), "it lies beside the directions"
-    for energy in (lambda v: v.mean(1).square().sum(1).mean(), lambda v: v.var(1).sum(1).mean()):
-        # the mean of ten steps of noise has a tenth of its energy, in the real ones as in the made ones
-        assert float(energy(made - x.mean(0))) == pytest.approx(float(energy(left)), rel=0.2)
-    largest = torch.linalg.eigh(torch.cov(x.T))[1][:, -1]
-    assert float((basis[:, 0] @ largest).abs()) == pytest.approx(1, abs=1e-4)
+def test_few_directions_give_back_what_lies_along_them_and_the_whole_content() -> None:
+    x, found = real(20), Directions(6, 3)
+    found.fit(list(x))
+    content, moves = found.apart(Padded(x, torch.full((len(x),), x.shape[1])))
+    again, basis = found.back(moves.data, content), found.get_buffer("basis")
+    assert torch.allclose(again.mean(1), x.mean(1), atol=1e-3)
+    assert torch.allclose(again @ basis, x @ basis, atol=1e-2) and not torch.allclose(again, x, atol=0.1)
+
+
+def test_padding_counts_in_neither_content_nor_moves() -> None:
+    x, found = real(3), Directions(6, 2)
+    found.fit(list(x))
+    lengths = torch.tensor([10, 4, 1])
+    content, moves = found.apart(Padded(x, lengths))
+    wild = Padded(x, lengths).zeroed().data + 1e6 * ~Padded(x, lengths).mask[..., None]
+    other, moved = found.apart(Padded(wild, lengths))
+    assert torch.equal(content, other) and torch.equal(moves.data, moved.data)
+    assert torch.allclose(content[1], x[1, :4].mean(0), atol=1e-4) and torch.equal(content[2], x[2, 0])
 
 
 def test_what_never_changes_divides_nothing() -> None:
     for count in (0, 2):
-        found = Directions(3, count, 2, 2)
+        found = Directions(3, count)
         found.fit([torch.ones(9, 3)])
-        assert torch.isfinite(found(torch.ones(4, 3))).all() and float(
-            found.get_buffer("deviation").min()
-        ) == pytest.approx(LEAST)
+        assert torch.isfinite(found(torch.ones(4, 3))).all()
+        assert float(found.get_buffer("deviation").min()) == pytest.approx(LEAST)
+        assert float(found.get_buffer("moving").min()) == pytest.approx(LEAST)

@@ -114,7 +114,7 @@ def test_what_is_made_later_is_what_comes_when_the_state_goes_on() -> None:
     shapes = set()
     head = model.head("clip")
     assert isinstance(head, Generate)
-    head.generator.core.register_forward_hook(lambda m, given, out: shapes.add(given[0].data.shape[1]))
+    head.generator.register_forward_hook(lambda m, given, out: shapes.add(given[0].motion.shape[1]))
     for seed in range(30):
         torch.manual_seed(seed)
         assert model(batch(), "model")[0]["clip"].isfinite()

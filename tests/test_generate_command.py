@@ -223,7 +223,14 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
         ),
         ({"heads": {"clip": {"kind": "generate", "critic": {"spectral": False}}}}, "nothing holds the critic"),
         ({"heads": {"clip": {"kind": "generate", "first_frame": 1}}}, "first_frame is of pictures"),
-        ({"heads": {"clip": {"kind": "generate", "alone": 0.5}}}, "alone is of frames"),
+        (
+            {
+                "encoder": {"kind": "tokens", "ends": True},
+                "heads": {"clip": {"kind": "generate", "makes": "tokens", "alone": 0.5}},
+            },
+            "alone is of frames and features",
+        ),
+        ({"heads": {"clip": {"kind": "generate", "motion": "independent"}}}, "independent is of frames"),
         (
             {
                 "encoder": {"kind": "frames"},

@@ -21,7 +21,7 @@ from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import PAD, Words
 from pipeline.metrics.captions import tokenize
-from pipeline.metrics.made import scores_of_sequences, scores_of_texts
+from pipeline.metrics.made import Evidence, scores_of_sequences, scores_of_texts
 from pipeline.models.adversary import (
     Game,
     critic_loss,
@@ -29,30 +29,24 @@ from pipeline.models.adversary import (
     generator_loss,
     held,
     penalty,
+    verdict,
+    weighed,
     without_fused_kernels,
 )
+from pipeline.models.bank import Bank
 from pipeline.models.core import State
 from pipeline.models.critic import Critic
 from pipeline.models.directions import Directions
 from pipeline.models.disguise import disguise
 from pipeline.models.film import coarse, film, grey, numbers, pixels
 from pipeline.models.generator import Codes, FrameGenerator, Generator, Makes, joined
+from pipeline.models.mover import FeatureGenerator
 from pipeline.models.reader import Reader, apart, picked, places
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
-WON = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
-"""Below the first the critic is never wrong and teaches nothing; above the second it is worse than a coin."""
-
 LOOKS = 4
 """Frames of a clip that are read and painted again at a step."""
-
-
-class Evidence(NamedTuple):
-    """One real sequence and one made with its class and length, both (T, K) of what metrics read."""
-
-    real: np.ndarray
-    made: np.ndarray
 
 
 class Side(NamedTuple):
@@ -70,12 +64,13 @@ class Generate(nn.Module):
 
     Args:
         makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. directions: the
-        numbers that features are made in. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
+        numbers that features are made in. bank: of features: where their contents and manners come from. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
         augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
         content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips. remake: weight of the distance between
         real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a nat. pictures: weight of the
         critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged. alone: on which part
-        of the training's steps reader and painter learn by themselves; then they stand still, and the game is played over their codes.
+        of the training's steps nobody judges: reader and painter learn by themselves, then they stand still and the game is played over
+        their codes; of features the generator learns by likelihood, and then by likelihood and critic.
     """
 
     opponent: nn.Module | None
@@ -91,6 +86,7 @@ class Generate(nn.Module):
         generator: Generator,
         critic: Critic,
         directions: Directions | None = None,
+        bank: Bank | None = None,
         words: Words | None = None,
         game: Game = "hinge",
         gamma: float = 0.0,
@@ -116,7 +112,7 @@ class Generate(nn.Module):
         self.pictures, self.later = pictures, later
         self.alone, self.is_playing = alone, True
         self.average = AveragedModel(generator, multi_avg_fn=follow(averaging)).requires_grad_(False)
-        self.directions = directions
+        self.directions, self.bank = directions, bank
         if makes == "tokens":
             self.register_buffer(
                 "longest", torch.zeros((), dtype=torch.int64)
@@ -124,8 +120,16 @@ class Generate(nn.Module):
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
         """Before training: what the training features are like, each sequence (T, D)."""
-        assert self.directions is not None
-        self.directions.fit([s.float() for s in sequences])
+        assert self.directions is not None and self.bank is not None
+        found = [s.float() for s in sequences]
+        self.directions.fit(found)
+        self.bank.fit(len(found))
+
+    def train(self, mode: bool = True) -> Generate:
+        """The average only follows: it drops nothing."""
+        super().train(mode)
+        self.average.eval()
+        return self
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
         """The row's class, 0 where there is nothing to wish."""
@@ -134,8 +138,8 @@ class Generate(nn.Module):
         return None if row.label is None else torch.tensor(self.vocabulary.index(row.label))
 
     def real(self, seen: Seen) -> Padded:
-        """What was watched, as the critic reads it, zeros in the padding: frames (B, T, 3, S, S) in [-1, 1], standardised features
-        (B, T, D), or words (B, T, V), one-hot, without the start, where a text's padding counts as words.
+        """What was watched, zeros in the padding: frames (B, T, 3, S, S) in [-1, 1], features (B, T, D), or words (B, T, V), one-hot,
+        without the start, where a text's padding counts as words.
         """
         raw = seen.raw[self.sense]
         data = raw.zeroed().data
@@ -152,8 +156,7 @@ class Generate(nn.Module):
             raise ValueError(
                 f"The head '{self.name}' makes features, and it was given pixels. Set data.read: features."
             )
-        assert self.directions is not None
-        return Padded(self.directions(data.float()), raw.lengths).zeroed()
+        return Padded(data.float(), raw.lengths)
 
     def _texts(self, ids: Tensor) -> Padded:
         """All texts as long as the longest so far. Batches are of texts of like lengths: were a batch's own length theirs, the writer
@@ -173,6 +176,9 @@ class Generate(nn.Module):
             with torch.no_grad():
                 sides = self._side(real, labels), self._played(real, labels)
             return self._critics_turn(sides, real.lengths, labels)
+        if isinstance(self.generator, FeatureGenerator):
+            terms = self._foretold(self.generator, real, labels)
+            return {**terms, **self._generators_turn(real, labels)} if self.is_playing else terms
         if not self.is_playing:
             return self._remade(real)
         if self.training:
@@ -183,6 +189,16 @@ class Generate(nn.Module):
         with held(nn.ModuleList([self.reader, self.generator.painter])):
             return self._generators_turn(real, labels)
 
+    def _foretold(self, generator: FeatureGenerator, real: Padded, labels: Tensor) -> dict[str, Tensor]:
+        """What is paid for the surprise at real movements; what was read of them is kept."""
+        assert self.bank is not None and self.directions is not None
+        content, moves = self.directions.apart(real)
+        if self.training:
+            self.average.update_parameters(self.generator)
+            self.bank.keep(content, self.average.module.read(moves), labels)  # type: ignore[operator]
+        codes = generator.alike(generator.draw(len(labels), 1), self.directions(content), moves)
+        return {f"{self.name}_surprise": generator.surprise(moves, codes, labels)}
+
     def _generators_turn(self, real: Padded, labels: Tensor) -> dict[str, Tensor]:
         made = self._played(real, labels)
         with held(self._critic):
@@ -192,13 +208,16 @@ class Generate(nn.Module):
                 with torch.no_grad():
                     other = self._said(self._side(real, labels), real.lengths, labels)
         paid = [generator_loss(self.game, o, s) for o, s in zip(other, said, strict=True)]
-        terms = {self.name: _weighed(paid, self.pictures)}
+        terms = {self.name: weighed(paid, self.pictures)}
         if self.first_frame:
             terms[f"{self.name}_first"] = self.first_frame * self._missed(real, labels)
         return terms
 
     def _side(self, real: Padded, labels: Tensor) -> Side:
         """What the critic sees of real sequences."""
+        if self.directions is not None:
+            content, moves = self.directions.apart(real)
+            return Side(Padded(joined(self.directions(content), moves.data), real.lengths).zeroed().data, None)
         if self.reader is None:
             return Side(real.data, None)
         read = self.reader(real)
@@ -210,6 +229,12 @@ class Generate(nn.Module):
         steps = real.data.shape[1]
         skip = steps * int(torch.randint(self.later + 1, ())) if self.training else 0
         codes = self._given(self.generator.draw(len(labels), skip + steps), real.data[:, 0])
+        if isinstance(self.generator, FeatureGenerator):
+            assert self.directions is not None
+            content, moves = self.directions.apart(real)
+            codes = self.generator.alike(codes, self.directions(content), moves)
+            moved, _ = self.generator(codes, labels, skip=skip)
+            return Side(Padded(joined(codes.content, moved), real.lengths).zeroed().data, None)
         if not isinstance(self.generator, FrameGenerator):
             made, _ = self.generator(codes, labels, skip=skip)
             return Side(Padded(made, real.lengths).zeroed().data, None)
@@ -259,7 +284,7 @@ class Generate(nn.Module):
         with without_fused_kernels(is_punished and self._critic.core is not None):
             said = [self._said(side, lengths, labels) for side in sides]
             paid = [critic_loss(self.game, r, m) for r, m in zip(*said, strict=True)]
-            terms = {f"{self.name}_critic": _weighed(paid, 1.0)}
+            terms = {f"{self.name}_critic": weighed(paid, 1.0)}
             if is_punished:
                 slopes = [penalty(s[0], side.sequences) for s, side in zip(said, sides, strict=True)]
                 terms[f"{self.name}_penalty"] = self.gamma / self.penalty_share * torch.stack(slopes).sum()
@@ -298,12 +323,12 @@ class Generate(nn.Module):
         """By the averaged generator: frames uint8 (B, T, S, S, 3), features (B, T, D) in their own units, or ids (B, T); and the state
         to go on from.
         """
+        if self.directions is not None and self.bank is not None:
+            content, manner = self.bank.draw(codes.content, codes.start, labels)
+            moves, state = self.average(codes._replace(content=self.directions(content), start=manner), labels, state)
+            return self.directions.back(moves, content), state
         made, state = self.average(codes, labels, state)
-        if self.makes == "frames":
-            return pixels(made), state
-        if self.directions is None:
-            return made.argmax(-1), state
-        return self.directions.back(made, codes.content, codes.motion), state
+        return (pixels(made) if self.makes == "frames" else made.argmax(-1)), state
 
     def observe(self, seen: Seen, memory: None = None) -> None:
         """Nothing: it answers to wishes, not to videos."""
@@ -321,10 +346,13 @@ class Generate(nn.Module):
         random = torch.Generator(labels.device)
         random.manual_seed(crc32("\n".join(batch.sources).encode()))
         codes = self._given(self.generator.draw(len(labels), real.data.shape[1], random), real.data[:, 0])
-        made, _ = self.average(codes, labels)
+        if self.directions is not None:
+            shown, made = self.directions(real.data), self.directions(self.make(codes, labels)[0])
+        else:
+            shown, made = coarse(real.data), coarse(self.average(codes, labels)[0])
         return [
             Evidence(r.cpu().numpy(), m[: len(r)].cpu().numpy())
-            for r, m in zip(Padded(coarse(real.data), real.lengths).unpad(), coarse(made), strict=True)
+            for r, m in zip(Padded(shown, real.lengths).unpad(), made, strict=True)
         ]
 
     def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
@@ -344,21 +372,7 @@ class Generate(nn.Module):
 
     def verdict(self, means: Mapping[str, float]) -> str:
         """Why to go on makes no sense, from the terms' means over the last steps; empty while both players are in the game."""
-        if not self.is_playing:
-            return ""
-        least, most = WON[self.game]
-        paid = means[f"loss/{self.name}_critic"]
-        if paid < least:
-            return (
-                f"the critic of '{self.name}' has won: its loss is {paid:.4f}, below {least:g}, so it teaches nothing any more. Lower "
-                "training.opponent_lr, or raise the head's disguise"
-            )
-        if paid > most:
-            return (
-                f"the critic of '{self.name}' has lost: its loss is {paid:.2f}, above {most:g}, worse than a coin's. Lower training.lr, or "
-                "raise training.opponent_lr"
-            )
-        return ""
+        return verdict(self.name, self.game, means[f"loss/{self.name}_critic"]) if self.is_playing else ""
 
     @torch.no_grad()
     def picture(self, batch: Batch) -> np.ndarray | list[str]:
@@ -366,7 +380,7 @@ class Generate(nn.Module):
         first frame that of the batch; of features the same as grey values; of words sentences. Before the game: clips of the batch, each
         above what is painted of its codes.
         """
-        if not self.is_playing:
+        if not self.is_playing and self.makes == "frames":
             return film(self._remakes(batch))
         random = torch.Generator(next(self.parameters()).device)
         random.manual_seed(0)
@@ -384,8 +398,3 @@ class Generate(nn.Module):
             return film(made)
         assert self.directions is not None
         return grey(self.directions(made))
-
-
-def _weighed(paid: Sequence[Tensor], pictures: float) -> Tensor:
-    """The sequences' part, and so much of the pictures'."""
-    return paid[0] if len(paid) == 1 else paid[0] + pictures * paid[1]

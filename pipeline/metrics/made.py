@@ -7,6 +7,7 @@ In: made and real sequences (T, K), or texts as words. Out: scores by name. Know
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,13 @@ from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, 
 
 MOST_TEXTS = 256
 """Each is compared with each: thousands would take hours."""
+
+
+class Evidence(NamedTuple):
+    """One real sequence and one made with its class and length, both (T, K) of what metrics read."""
+
+    real: np.ndarray
+    made: np.ndarray
 
 
 def scores_of_sequences(real: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> dict[str, float]:

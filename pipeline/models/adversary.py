@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 Game = Literal["hinge", "relativistic"]
 
+WON: dict[Game, tuple[float, float]] = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
+"""Below the first the critic is never wrong and teaches nothing; above the second it is worse than a coin."""
+
 
 def critic_loss(game: Game, real: Tensor, made: Tensor) -> Tensor:
     """hinge: E max(0, 1 - real) + E max(0, 1 + made) (Lim & Ye 2017, arXiv 1705.02894). relativistic: E softplus(made - real), each
@@ -28,6 +31,11 @@ def critic_loss(game: Game, real: Tensor, made: Tensor) -> Tensor:
 def generator_loss(game: Game, real: Tensor, made: Tensor) -> Tensor:
     """hinge: - E made. relativistic: E softplus(real - made)."""
     return -made.mean() if game == "hinge" else F.softplus(real - made).mean()
+
+
+def weighed(paid: Sequence[Tensor], pictures: float) -> Tensor:
+    """The sequences' part, and so much of the pictures'."""
+    return paid[0] if len(paid) == 1 else paid[0] + pictures * paid[1]
 
 
 def penalty(scores: Tensor, x: Tensor) -> Tensor:
@@ -70,3 +78,19 @@ def without_fused_kernels(is_needed: bool) -> Iterator[None]:
         return
     with torch.backends.cudnn.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
         yield
+
+
+def verdict(name: str, game: Game, paid: float) -> str:
+    """Why to go on makes no sense where the critic of the head `name` pays so much in the mean; empty while both are in the game."""
+    least, most = WON[game]
+    if paid < least:
+        return (
+            f"the critic of '{name}' has won: its loss is {paid:.4f}, below {least:g}, so it teaches nothing any more. Lower "
+            "training.opponent_lr, or raise the head's disguise"
+        )
+    if paid > most:
+        return (
+            f"the critic of '{name}' has lost: its loss is {paid:.2f}, above {most:g}, worse than a coin's. Lower training.lr, or "
+            "raise training.opponent_lr"
+        )
+    return ""

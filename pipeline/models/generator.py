@@ -1,7 +1,7 @@
 """The core turned round: noise and a wish go in, a sequence comes out.
 
-In: codes (what it shows, how it moves), classes. Out: a sequence of features (B, T, D), of frames (B, T, 3, S, S) or of words
-(B, T, V). Knows nothing of critics, losses or files.
+In: codes (what it shows, how it moves), classes. Out: a sequence of frames (B, T, 3, S, S) or of words (B, T, V), or of what
+a maker makes; of features see `FeatureGenerator`. Knows nothing of critics, losses or files.
 
     codes = generator.draw(count, steps)
     made, state = generator(codes, labels)
