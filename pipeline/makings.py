@@ -18,7 +18,7 @@ from pipeline.heads.generate import Generate
 from pipeline.models.adversary import Game
 from pipeline.models.bank import Bank
 from pipeline.models.core import Core
-from pipeline.models.critic import Critic, looker, picture_encoder
+from pipeline.models.critic import Critic, looker
 from pipeline.models.directions import Directions
 from pipeline.models.generator import FeatureMaker, FrameGenerator, FrameMaker, Generator, Makes, Motion, TokenGenerator
 from pipeline.models.mover import FeatureGenerator
@@ -94,7 +94,7 @@ class GenerateSection(Section):
         float,
         Field(
             ge=0,
-            description="weight of the distance to a given first picture, which then sets the content; 0: none is given",
+            description="go on from a given first frame: weight of the distance to it; 0: none is given",
         ),
     ] = 0.0
     pose_size: Annotated[
@@ -150,6 +150,11 @@ class GenerateSection(Section):
         if self.first_frame and self.makes != "frames":
             raise ValueError(
                 f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
+            )
+        if self.first_frame and self.pose_size > self.content_size:
+            raise ValueError(
+                f"a movement begins with the pose of the first frame, and pose_size {self.pose_size} is above content_size {self.content_size}; "
+                "make it smaller"
             )
         if self.makes == "tokens" and self.alone:
             raise ValueError("alone is of frames and features, and makes is tokens; leave it out")
@@ -214,7 +219,6 @@ class GenerateSection(Section):
             averaging=self.averaging,
             strength=self.disguise,
             first_frame=self.first_frame,
-            encoder=picture_encoder(around.size, self.channels, 2 * self.content_size) if self.first_frame else None,
             reader=self._reader(around.size) if self.makes == "frames" else None,
             remake=self.remake,
             surprise=self.surprise,
@@ -236,8 +240,9 @@ class GenerateSection(Section):
             hidden=self.hidden,
         )
         painter = FrameMaker(
-            content_size=self.content_size, motion_size=self.pose_size, size=size, channels=self.channels
-        )
+            content_size=self.content_size, motion_size=self.pose_size, size=size, channels=self.channels,
+            goes_on=self.first_frame > 0,
+        )  # fmt: skip
         return FrameGenerator(
             core=core,
             maker=moves,
@@ -245,6 +250,7 @@ class GenerateSection(Section):
             drawn_size=self.content_size,
             painted_size=self.content_size,
             hidden=self.hidden,
+            goes_on=self.first_frame > 0,
             classes=classes,
             motion_size=self.motion_size,
             embedding=self.embedding,
@@ -254,4 +260,7 @@ class GenerateSection(Section):
     def _reader(self, size: int) -> Reader:
         """Who finds the codes of frames of `size` pixels a side."""
         look = looker(3, self.channels, size, self.hidden)
-        return Reader(look=look, width=self.hidden, content_size=self.content_size, moves_size=self.pose_size)
+        return Reader(
+            look=look, width=self.hidden, content_size=self.content_size, moves_size=self.pose_size,
+            by_first=self.first_frame > 0,
+        )  # fmt: skip

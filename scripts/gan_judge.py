@@ -43,10 +43,11 @@ Clips = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Real:
-    """Windows of real clips of one part: frames, class and what the CNN says of each frame."""
+    """Windows of real clips of one part: frames, class, who acts and what the CNN says of each frame."""
 
     frames: Clips
     labels: list[str]
+    groups: list[str]
     looks: Clips
 
     def __len__(self) -> int:
@@ -92,15 +93,16 @@ class Judge:
     def _windows(self, source: DecodedFrames, rows: Sequence[Row], most: int | None) -> Real:
         """Windows of `window` looks, half overlapping where a clip is longer, of all rows, or at most so many, evenly over the rows."""
         frames: Clips = []
-        labels = []
+        labels, groups = [], []
         for row in rows[:: max(1, len(rows) // most) if most else 1]:
             whole = source.read(row, 0, source.length(row))[0].numpy()
             for start in range(0, max(1, len(whole) - self.window + 1), max(1, self.window // 2)):
                 frames.append(whole[start : start + self.window])
                 labels.append(row.label or "")
+                groups.append(row.group or "")
         order = np.random.default_rng(0).permutation(len(frames))[:most]
-        frames, labels = [frames[i] for i in order], [labels[i] for i in order]
-        return Real(frames, labels, self.eye(frames))
+        frames, labels, groups = ([values[i] for i in order] for values in (frames, labels, groups))
+        return Real(frames, labels, groups, self.eye(frames))
 
     def _teach(self, settings: list[str]) -> float:
         """Train a classifier of the CNN's features by the product's own command; its accuracy on real test windows."""

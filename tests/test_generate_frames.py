@@ -91,6 +91,27 @@ def test_they_learn_alone_and_then_they_stand_still() -> None:
     assert "has won" in clip.verdict({"loss/clip_critic": 0.0})
 
 
+def test_what_goes_on_from_a_frame_is_read_in_that_frame_alone_and_takes_its_pixels() -> None:
+    clip = frames_model(first_frame=2.0, content_size=6, pose_size=4).eval().head("clip")
+    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
+    assert clip.generator.content is None and clip.reader.by_first
+    first, later = torch.rand(2, 3, 16, 16) * 2 - 1, torch.rand(2, 2, 4, 3, 16, 16)
+    with torch.no_grad():
+        one, other = (clip.reader(Padded(torch.cat([first[:, None], rest], 1), torch.full((2,), 5))) for rest in later)
+        assert torch.equal(one.content, other.content) and not torch.equal(one.moves, other.moves)
+        codes = clip.encode(clip.generator.draw(2, 3), first)
+        assert torch.equal(codes.content, one.content) and torch.equal(codes.start[:, :4], one.moves[:, 0])
+        again = clip.encode(clip.generator.draw(2, 3), first)
+        assert torch.equal(again.content, codes.content), "nothing is drawn while it does not learn"
+        painter = clip.generator.painter
+        assert painter.keep is not None
+        painter.moving[-1].bias[3] = -99.0  # type: ignore[index]  # nothing moves
+        for bias, shown in ((99.0, first), (-99.0, torch.tanh(painter.still(codes.content)))):
+            painter.keep[-1].bias[0] = bias  # type: ignore[index]
+            made, _ = clip.generator(codes, torch.tensor([0, 1]))
+            assert torch.allclose(made, shown[:, None].expand_as(made), atol=1e-4)
+
+
 def test_surprise_and_distance_by_hand() -> None:
     told = torch.randn(3, 5, 8)
     mean, log_variance = told.chunk(2, dim=-1)

@@ -63,14 +63,14 @@ class Generate(nn.Module):
     arXiv 1806.04498); it follows one step behind, more closely at first, so that a short training does not keep what it began with.
 
     Args:
-        makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. directions: the
-        numbers that features are made in. bank: of features: where their contents and manners come from. game: the losses. gamma: weight of R1 and R2 on a part `penalty_share` of the steps. disguise: strength of the
-        augmentation that both kinds go through. first_frame: weight of the distance to a given first picture, whose encoder then sets
-        content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips. remake: weight of the distance between
-        real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a nat. pictures: weight of the
-        critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged. alone: on which part
-        of the training's steps nobody judges: reader and painter learn by themselves, then they stand still and the game is played over
-        their codes; of features the generator learns by likelihood, and then by likelihood and critic.
+        makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. directions: the numbers that
+        features are made in. bank: of features: where their contents and manners come from. game: the losses. gamma: weight of R1 and R2 on a part
+        `penalty_share` of the steps. disguise: strength of the augmentation that both kinds go through. first_frame: weight of the distance to a
+        given first frame, in which the reader then finds content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips.
+        remake: weight of the distance between real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a
+        nat. pictures: weight of the critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
+        alone: on which part of the training's steps nobody judges: reader and painter learn by themselves, then they stand still and the game is
+        played over their codes; of features the generator learns by likelihood, and then by likelihood and critic.
     """
 
     opponent: nn.Module | None
@@ -94,7 +94,6 @@ class Generate(nn.Module):
         averaging: float = 0.999,
         strength: float = 0.0,
         first_frame: float = 0.0,
-        encoder: nn.Module | None = None,
         reader: Reader | None = None,
         remake: float = 0.0,
         surprise: float = 0.0,
@@ -107,7 +106,7 @@ class Generate(nn.Module):
         self.name, self.makes, self.sense, self.vocabulary, self.words = name, makes, sense, vocabulary, words
         self.game: Game = game
         self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
-        self.generator, self.opponent, self.encoder = generator, critic, encoder
+        self.generator, self.opponent = generator, critic
         self.reader, self.remake, self.surprise = reader, remake, surprise
         self.pictures, self.later = pictures, later
         self.alone, self.is_playing = alone, True
@@ -241,15 +240,15 @@ class Generate(nn.Module):
         content, moves, _ = self.generator.imagine(codes, labels, skip=skip)
         pictures = None
         if self.pictures:
-            pictures = self.generator.painter(content, picked(moves, places(real.lengths, 1)))[:, 0]
+            pictures = self.generator.painter(content, picked(moves, places(real.lengths, 1)), codes.given)[:, 0]
         return Side(Padded(joined(content, moves), real.lengths).zeroed().data, pictures)
 
     def _remade(self, real: Padded) -> dict[str, Tensor]:
         """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say."""
         assert self.reader is not None and isinstance(self.generator, FrameGenerator)
-        true = picked(real.data, places(real.lengths, LOOKS))
+        true = picked(real.data, places(real.lengths, LOOKS, self.reader.by_first))
         read = self.reader(Padded(true, torch.full((len(true),), LOOKS)))
-        again = self.generator.painter(read.content, read.moves)
+        again = self.generator.painter(read.content, read.moves, true[:, 0])
         return {
             f"{self.name}_remake": self.remake * apart(again, true),
             f"{self.name}_surprise": self.surprise * read.surprise.mean(),
@@ -261,7 +260,7 @@ class Generate(nn.Module):
         raw = batch.raw[self.sense]
         few = Padded(numbers(raw.data[:4]), raw.lengths[:4])
         read = self.reader(few)
-        again = pixels(self.generator.painter(read.content, read.moves))
+        again = pixels(self.generator.painter(read.content, read.moves, few.data[:, 0]))
         return torch.stack([raw.data[:4], again], dim=1).flatten(0, 1)
 
     def _missed(self, real: Padded, labels: Tensor) -> Tensor:
@@ -298,14 +297,16 @@ class Generate(nn.Module):
         return self.opponent
 
     def _given(self, codes: Codes, first: Tensor) -> Codes:
-        """Codes whose content and beginning come from the first pictures, where there is an encoder."""
-        return codes if self.encoder is None else self.encode(codes, first)
+        """Codes whose content and beginning come from the first pictures, where it goes on from such."""
+        return self.encode(codes, first) if self.first_frame else codes
 
     def encode(self, codes: Codes, pictures: Tensor) -> Codes:
         """The same movement with the content and the beginning of given pictures (B, 3, S, S) in [-1, 1]."""
-        assert self.encoder is not None
-        content, start = self.encoder(pictures).chunk(2, dim=1)
-        return codes._replace(content=content, start=start)
+        assert self.reader is not None
+        read = self.reader(Padded(pictures[:, None], torch.ones(len(pictures), dtype=torch.int64)))
+        pose = read.moves[:, 0]
+        start = torch.cat([pose, codes.start[:, pose.shape[1] :]], dim=1)
+        return codes._replace(content=read.content, start=start, given=pictures)
 
     def _shown(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What the critic gets to see of it."""
@@ -387,7 +388,7 @@ class Generate(nn.Module):
         count = min(8, max(4, len(self.vocabulary.names)))
         labels = torch.arange(count, device=random.device) % max(1, len(self.vocabulary.names))
         codes = self.generator.draw(count, 16, random)
-        if self.encoder is not None:
+        if self.first_frame:
             first = numbers(batch.raw[self.sense].data[:, 0])
             codes = self.encode(codes, first[torch.arange(count) % len(first)])
         made, _ = self.make(codes, labels)

@@ -77,7 +77,7 @@ def make_sequences(
         codes = _between(codes, _drawn(head, 1, length, towards, device))
         labels = labels[:1].expand(count)
     codes = _truncated(head, codes, truncation)
-    if head.encoder is not None or image is not None:
+    if head.first_frame or image is not None:
         codes = _begun_from(checkpoint, head, codes, image, device)
     parts: list[Tensor] = []
     state: State | None = None
@@ -104,7 +104,7 @@ def _drawn(head: Generate, count: int, length: int, seed: int, device: torch.dev
     for number in range(count):
         random.manual_seed(seed * 1_000_003 + number)
         found.append(head.generator.draw(1, length, random))
-    return Codes(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return Codes(*(torch.cat(parts) for parts in zip(*(codes[:3] for codes in found), strict=True)))
 
 
 def _truncated(head: Generate, codes: Codes, truncation: float) -> Codes:
@@ -118,7 +118,7 @@ def _truncated(head: Generate, codes: Codes, truncation: float) -> Codes:
         raise ValueError(
             f"truncation is {truncation:g}, and this model makes texts: it is of frames and features. Leave it out."
         )
-    return Codes(*(truncation * part for part in codes))
+    return Codes(*(truncation * part for part in codes[:3]))
 
 
 def _between(codes: Codes, other: Codes) -> Codes:
@@ -134,7 +134,7 @@ def _begun_from(
     checkpoint: Checkpoint, head: Generate, codes: Codes, image: Path | None, device: torch.device
 ) -> Codes:
     section = checkpoint.recipe.encoder
-    if head.encoder is None:
+    if not head.first_frame:
         raise ModelError("This model was trained to draw its content, not to take it from a picture. Leave --image out, or train one with "
                          "first_frame.")  # fmt: skip
     if image is None:

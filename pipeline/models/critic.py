@@ -109,11 +109,6 @@ def _mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def picture_encoder(size: int, channels: int, out: int) -> nn.Module:
-    """A picture (B, 3, S, S) -> (B, out): what it shows, and how."""
-    return nn.Sequential(looker(3, channels, size, 4 * channels), nn.Linear(4 * channels, out))
-
-
 def looker(into: int, channels: int, size: int, hidden: int) -> nn.Sequential:
     """(N, into, S, S) -> (N, hidden): halved until 4 x 4."""
     halvings = (size // 4).bit_length() - 1

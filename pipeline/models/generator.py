@@ -26,12 +26,14 @@ Motion = Literal["core", "independent"]
 
 class Codes(NamedTuple):
     """content (B, C): what is shown, the same at every step. motion (B, T, M): fresh noise at every step, of which the core makes
-    a movement. start (B, C): where the movement begins.
+    a movement. start (B, C): where the movement begins. given (B, 3, S, S): the first frame, for who goes on from one; then content and start
+    were read in it.
     """
 
     content: Tensor
     motion: Tensor
     start: Tensor
+    given: Tensor | None = None
 
 
 class Maker(Protocol):
@@ -140,33 +142,48 @@ class FrameGenerator(Generator):
 
     Args:
         maker: makes the moves (B, T, M) of each frame. painter: (content, moves) -> frames. drawn_size: of the content as it is drawn;
-        content_size: of the painter's.
+        content_size: of the painter's. goes_on: it goes on from a given first frame, in which its content was read.
     """
 
-    def __init__(self, *, painter: FrameMaker, drawn_size: int, painted_size: int, hidden: int, **more: object) -> None:
+    def __init__(
+        self,
+        *,
+        painter: FrameMaker,
+        drawn_size: int,
+        painted_size: int,
+        hidden: int,
+        goes_on: bool = False,
+        **more: object,
+    ) -> None:
         super().__init__(content_size=drawn_size, **more)  # type: ignore[arg-type]
         self.painter = painter
         width = drawn_size + self.wish.embedding_dim
-        self.content = nn.Sequential(
-            nn.Linear(width, hidden),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden, hidden),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden, painted_size),
+        self.content = (
+            None
+            if goes_on
+            else nn.Sequential(
+                nn.Linear(width, hidden),
+                nn.LeakyReLU(0.2),
+                nn.Linear(hidden, hidden),
+                nn.LeakyReLU(0.2),
+                nn.Linear(hidden, painted_size),
+            )
         )
 
     def imagine(
         self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0
     ) -> tuple[Tensor, Tensor, State]:
         """As `Generator`, before anything is painted: content (B, C), moves (B, T - skip, M), and the state to go on from."""
-        content = self.content(torch.cat([codes.content, self.wish(labels)], dim=1))
+        content = codes.content
+        if self.content is not None:
+            content = self.content(torch.cat([codes.content, self.wish(labels)], dim=1))
         moves, after = super().forward(codes, labels, state, skip)
         return content, moves, after
 
     def forward(self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0) -> tuple[Tensor, State]:
         """As `Generator`; frames (B, T - skip, 3, S, S) in [-1, 1]."""
         content, moves, after = self.imagine(codes, labels, state, skip)
-        return self.painter(content, moves), after
+        return self.painter(content, moves, codes.given), after
 
 
 def joined(content: Tensor, moves: Tensor) -> Tensor:
@@ -178,19 +195,32 @@ class FrameMaker(nn.Module):
     """Content and movement -> frames (B, T, 3, S, S) in [-1, 1].
 
     What stands still is painted once, from the content alone; what moves is painted at every step, with a mask that lays it
-    over the rest (the two streams of Vondrick et al. 2016, arXiv 1609.02612). size: S, a power of two times 4.
+    over the rest (the two streams of Vondrick et al. 2016, arXiv 1609.02612). size: S, a power of two times 4. goes_on: of what stands
+    still a mask takes what it can from a given first frame, pixel by pixel, and paints the rest.
     """
 
-    def __init__(self, *, content_size: int, motion_size: int, size: int, channels: int = 32) -> None:
+    def __init__(
+        self, *, content_size: int, motion_size: int, size: int, channels: int = 32, goes_on: bool = False
+    ) -> None:
         super().__init__()
         doublings = (size // 4).bit_length() - 1
         assert size == 4 << doublings, "sizes are 4 times a power of two"
         self.still = _painter(content_size, 3, doublings, channels)
         self.moving = _painter(content_size + motion_size, 4, doublings, channels)
+        self.keep = None
+        if goes_on:
+            self.keep = nn.Sequential(
+                nn.Conv2d(6, channels, 5, padding=2), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 5, padding=2)
+            )
 
-    def forward(self, content: Tensor, motion: Tensor) -> Tensor:
-        """(B, C), (B, T, H) -> (B, T, 3, S, S)."""
-        behind = torch.tanh(self.still(content))[:, None]
+    def forward(self, content: Tensor, motion: Tensor, given: Tensor | None = None) -> Tensor:
+        """(B, C), (B, T, H), and (B, 3, S, S) where it goes on from a frame -> (B, T, 3, S, S)."""
+        behind = torch.tanh(self.still(content))
+        if self.keep is not None:
+            assert given is not None, "what goes on needs a frame"
+            kept = torch.sigmoid(self.keep(torch.cat([given, behind], dim=1)))
+            behind = kept * given + (1.0 - kept) * behind
+        behind = behind[:, None]
         both = torch.cat([content[:, None].expand(-1, motion.shape[1], -1), motion], dim=2)
         painted = self.moving(both.flatten(0, 1)).unflatten(0, both.shape[:2])
         mask = torch.sigmoid(painted[:, :, 3:])

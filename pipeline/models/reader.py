@@ -35,11 +35,14 @@ class Reader(nn.Module):
     2014, arXiv 1312.6114). Content is paid for once a clip and moves at every frame, so what stands still becomes content.
 
     Args:
-        look: (N, 3, S, S) -> (N, width). content_size, moves_size: C and M.
+        look: (N, 3, S, S) -> (N, width). content_size, moves_size: C and M. by_first: the content is read in the first frame alone.
     """
 
-    def __init__(self, *, look: nn.Module, width: int, content_size: int, moves_size: int) -> None:
+    def __init__(
+        self, *, look: nn.Module, width: int, content_size: int, moves_size: int, by_first: bool = False
+    ) -> None:
         super().__init__()
+        self.by_first = by_first
         self.look = look
         self.content, self.moves = nn.Linear(width, 2 * content_size), nn.Linear(width, 2 * moves_size)
         for layer in (self.content, self.moves):
@@ -49,26 +52,29 @@ class Reader(nn.Module):
                 layer.bias[half:] = SURE
 
     def forward(self, x: Padded) -> Read:
-        """x: (B, T, 3, S, S); codes of the padding are anything."""
+        """x: (B, T, 3, S, S); codes of the padding are anything. While it does not learn, codes are the means of their Gaussians."""
         looked = self.look(x.data.flatten(0, 1)).unflatten(0, x.data.shape[:2])
         mask = x.mask[..., None]
-        mean = (looked * mask).sum(1) / mask.sum(1).clamp(min=1)
-        content, of_clip = _drawn(self.content(mean))
-        moves, of_frames = _drawn(self.moves(looked))
+        mean = looked[:, 0] if self.by_first else (looked * mask).sum(1) / mask.sum(1).clamp(min=1)
+        content, of_clip = _drawn(self.content(mean), self.training)
+        moves, of_frames = _drawn(self.moves(looked), self.training)
         return Read(content, moves, of_clip + (of_frames * mask[..., 0]).sum(1))
 
 
-def _drawn(told: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., 2 K), means and log variances -> a draw (..., K) that the gradient passes, and its surprise (...)."""
+def _drawn(told: Tensor, is_drawn: bool = True) -> tuple[Tensor, Tensor]:
+    """(..., 2 K), means and log variances -> a draw (..., K) that the gradient passes, or the mean, and its surprise (...)."""
     mean, log_variance = told.chunk(2, dim=-1)
     log_variance = log_variance.clamp(-8.0, 4.0)
     surprise = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
-    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), surprise
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean) if is_drawn else mean, surprise
 
 
-def places(lengths: Tensor, count: int) -> Tensor:
-    """(B, count) random steps of each row."""
-    return (torch.rand(len(lengths), count) * lengths[:, None].clamp(min=1)).long()
+def places(lengths: Tensor, count: int, with_first: bool = False) -> Tensor:
+    """(B, count) random steps of each row; with_first: the first of them is step 0."""
+    found = (torch.rand(len(lengths), count) * lengths[:, None].clamp(min=1)).long()
+    if with_first:
+        found[:, 0] = 0
+    return found
 
 
 def picked(x: Tensor, places: Tensor) -> Tensor:
