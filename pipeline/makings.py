@@ -1,4 +1,4 @@
-"""The section of the head that makes sequences, and of its critic.
+"""The sections of critics, and of the head that makes sequences.
 
 In: validated settings, and what a head stands in (`Around`). Out: heads. Knows nothing of data on disk or training.
 """
@@ -15,6 +15,7 @@ from pipeline.cores import CoreSection
 from pipeline.data.manifest import Row
 from pipeline.data.words import START
 from pipeline.heads.generate import Generate
+from pipeline.heads.judged_forecast import JudgedForecast
 from pipeline.models.adversary import Game
 from pipeline.models.bank import Bank
 from pipeline.models.core import Core
@@ -51,6 +52,32 @@ class CriticSection(Section):
             size=size,
             core=core,
             spectral=self.spectral,
+        )
+
+
+class AdversarySection(Section):
+    """A critic of forecasts, beside their error."""
+
+    weight: Annotated[float, Field(gt=0, description="of what the critic says; the error counts 1")] = 0.1
+    critic: CriticSection = CriticSection()
+    directions: Annotated[
+        int, Field(ge=0, description="in which values vary most: what it sees of them. 0: every channel by itself")
+    ] = 0
+    game: Annotated[Game, Field(description="hinge (with spectral norm), or relativistic (with a penalty)")] = "hinge"
+    penalty: Annotated[float, Field(ge=0, description="weight of R1 and R2, the critic's slope")] = 0.0
+
+    @model_validator(mode="after")
+    def _is_held(self) -> AdversarySection:
+        if not self.critic.spectral and not self.penalty:
+            raise ValueError("critic.spectral is false and penalty is 0, so nothing holds the critic; set one of them")
+        return self
+
+    def build(self, width: int, settings: Mapping[str, Any]) -> JudgedForecast:
+        """The head of these settings, and its critic. width: D of the sequence."""
+        directions = Directions(width, self.directions)
+        critic = self.critic.build(len(directions.get_buffer("deviation")), 0, 0)
+        return JudgedForecast(
+            critic=critic, directions=directions, weight=self.weight, game=self.game, gamma=self.penalty, **settings
         )
 
 

@@ -19,7 +19,7 @@ from pipeline.heads.classify import Classify, Pool
 from pipeline.heads.forecast import Forecast, Mode, Point
 from pipeline.heads.segment import Segment
 from pipeline.heads.tags import Scheme, tags_of
-from pipeline.makings import GenerateSection
+from pipeline.makings import AdversarySection, GenerateSection
 from pipeline.sayings import CaptionSection, LanguageSection, TranscribeSection
 from pipeline.section import Fraction, Positive, Section
 
@@ -148,6 +148,10 @@ class ForecastSection(Section):
         Field(description="learnt beside the point, such as [0.1, 0.9]"),
     ] = ()
     dropout: Fraction = 0.0
+    adversary: Annotated[
+        AdversarySection | None,
+        Field(description="a critic that tells forecasts from what came; null: the error alone"),
+    ] = None
 
     @field_validator("quantiles")
     @classmethod
@@ -162,16 +166,10 @@ class ForecastSection(Section):
 
     def build(self, name: str, around: Around, vocabulary: Vocabulary, counts: Mapping[str, int] | None) -> Forecast:
         """The head."""
-        settings = self.model_dump(exclude={"kind"})
-        return Forecast(
-            name=name,
-            input_size=around.input_size,
-            width=around.width,
-            sense=around.sense,
-            patch=around.patch,
-            rate=around.rate,
-            **settings,
-        )
+        settings = self.model_dump(exclude={"kind", "adversary"})
+        settings |= {"name": name, "input_size": around.input_size, "width": around.width, "sense": around.sense}
+        settings |= {"patch": around.patch, "rate": around.rate}
+        return Forecast(**settings) if self.adversary is None else self.adversary.build(around.width, settings)
 
 
 class AnticipateSection(Section):

@@ -23,6 +23,7 @@ from pipeline.data.words import Words
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.heads.generate import Generate
+from pipeline.heads.judged_forecast import JudgedForecast
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor, answering_threads
 from pipeline.measure import make_report, measure, split_dataset
@@ -326,7 +327,7 @@ def _fit_statistics(model: Model, learns: RowDataset) -> None:
     """Channel means and deviations of the training part, where the encoder wants them."""
     encoder = model.encoder
     for head in map(model.head, model.heads):
-        if isinstance(head, Generate) and head.makes == "features":
+        if isinstance(head, JudgedForecast) or (isinstance(head, Generate) and head.makes == "features"):
             head.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
     if not isinstance(encoder, FramesEncoder | SeriesEncoder) or encoder.adapter.normalise != "fitted":
         return

@@ -205,11 +205,17 @@ class Forecast(nn.Module):
 
     def _places(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All places to forecast from: outputs (N, H), last values (N, D), truths (N, K, D) and rows (N,)."""
+        row, step, now, behind = self._where(seen)
         values, outputs = self._values(seen), seen.steps.zeroed().data
+        return outputs[row, step], values[row, now], values[row[:, None], behind], row
+
+    def _where(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All places to forecast from: rows, steps of the core and of the values (N,), and the values' steps behind (N, K)."""
+        outputs = seen.steps.data
         at = (torch.arange(outputs.shape[1]) + 1) * self.patch - 1  # the value that each output has seen last
         known = seen.raw[self.sense].lengths[:, None]  # on the CPU, as all lengths: no device waits for this
         fits = (at >= self.context - 1) & (at + self.steps < known) & (at < seen.steps.lengths[:, None] * self.patch)
         row, step = fits.nonzero(as_tuple=True)
         behind = at[step][:, None] + 1 + torch.arange(self.steps)
-        row, step, now, behind = (index.to(values.device) for index in (row, step, at[step], behind))
-        return outputs[row, step], values[row, now], values[row[:, None], behind], row
+        row, step, now, behind = (index.to(outputs.device) for index in (row, step, at[step], behind))
+        return row, step, now, behind

@@ -74,7 +74,7 @@ class Generate(nn.Module):
     """
 
     opponent: nn.Module | None
-    stepwise = False
+    stepwise, is_blind = False, True
 
     def __init__(
         self,

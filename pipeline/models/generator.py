@@ -212,6 +212,8 @@ class FrameMaker(nn.Module):
             self.keep = nn.Sequential(
                 nn.Conv2d(6, channels, 5, padding=2), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 5, padding=2)
             )
+            with torch.no_grad():  # it paints everything at first: one that began by copying would never learn what moves
+                self.keep[-1].bias.fill_(-5.0)  # type: ignore[operator]
 
     def forward(self, content: Tensor, motion: Tensor, given: Tensor | None = None) -> Tensor:
         """(B, C), (B, T, H), and (B, 3, S, S) where it goes on from a frame -> (B, T, 3, S, S)."""

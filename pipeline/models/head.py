@@ -111,11 +111,12 @@ class Calibrated(Protocol):
 
 @runtime_checkable
 class Contest(Protocol):
-    """A head with two players. It learns from the raw data alone, not from what the core knows of them.
+    """A head with two players.
 
-    alone: on which part of a training's steps they do not play yet. is_playing: whether they do; the training says so at every step.
+    is_blind: it learns from the raw data alone, not from what the core knows of them. alone: on which part of a training's steps they do not play yet. is_playing: whether they do; the training says so at every step.
     """
 
+    is_blind: bool
     alone: float
     is_playing: bool
 

@@ -64,7 +64,7 @@ class Model(nn.Module):
         if state is not None:
             state = self.reset(state, [start == 0 for start in batch.starts])
         heads = [self.head(name) for name in ([player] if player in self.heads else self.heads)]
-        if all(isinstance(head, Contest) for head in heads):
+        if all(isinstance(head, Contest) and head.is_blind for head in heads):
             seen = _unseen(batch.raw, self.core.initial_state(len(batch.sources)))
         else:
             seen = self.watch(batch.raw, state)
