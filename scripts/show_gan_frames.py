@@ -162,30 +162,32 @@ def image_to_video(data: Path, seeds: int) -> Answer:
     seconds = _trained("puppets/animate.yaml", common, work / "run")
     judge = Judge(proof.fresh("gan-judge-image"), "puppets/animate.yaml", common, 150)
     test = judge.parts["test"]
-    checkpoint = load_model(work / "run")
+    checkpoint, truncation = load_model(work / "run"), SETS["puppets"][4]
     random = np.random.default_rng(0)
     others = [str(random.choice([n for n in judge.names if n != label])) for label in test.labels]
     folder = proof.WORK / "gan-judge-image/first"
     folder.mkdir(parents=True)
 
-    def made(labels: Sequence[str]) -> list[np.ndarray]:
+    def made(labels: Sequence[str], truncation: float) -> list[np.ndarray]:
         found = []
         for number, (frames, label) in enumerate(zip(test.frames, labels, strict=True)):
             path = folder / f"{number}.png"
             cv2.imwrite(str(path), frames[0][..., ::-1])
             (clip,) = make_sequences(
-                checkpoint, torch.device("cpu"), label=label, length=len(frames), seed=number, image=path
-            )
+                checkpoint, torch.device("cpu"), label=label, length=len(frames), seed=number, image=path,
+                truncation=truncation,
+            )  # fmt: skip
             assert isinstance(clip.values, np.ndarray)
             found.append(clip.values)
         return found
 
-    own = made(test.labels)
+    own = made(test.labels, truncation)
     frozen = [np.repeat(frames[:1], len(frames), 0) for frames in test.frames]
     clips = {
         "real clips": (test.frames, test.labels),
         "made, the action of the frame's own clip": (own, test.labels),
-        "made, another action": (made(others), others),
+        "the same, not truncated": (made(test.labels, 1.0), test.labels),
+        "made, another action": (made(others, truncation), others),
         "the first frame, frozen": (frozen, test.labels),
         "the first frame, frozen; another action": (frozen, others),
     }
@@ -200,7 +202,7 @@ def image_to_video(data: Path, seeds: int) -> Answer:
         print(f"  {name:<42}" + "".join(f"{value:>11.3f}" for value in found))
     print(
         "  content: the mean look of the clip lies nearest to its own first frame, of that and one of each other actor; class: told as asked; "
-        f"energy: of changes, by real clips'; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
+        f"energy: of changes, by real clips'; movements truncated to {truncation:g}; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
         flush=True,
     )
     sheet(work / "sheet.png", own, test.labels, steps=8)
