@@ -38,6 +38,11 @@ class CriticSection(Section):
     channels: Annotated[int, Field(gt=0, description="of its first look at a frame")] = 32
     spectral: Annotated[bool, Field(description="spectral norm on its layers; without it set a penalty")] = True
 
+    def check_held(self, penalty: float) -> None:
+        """Raises ValueError where neither spectral norm nor a penalty bounds its slope."""
+        if not self.spectral and not penalty:
+            raise ValueError("critic.spectral is false and penalty is 0, so nothing holds the critic; set one of them")
+
     def build(self, width: int, size: int, classes: int) -> Critic:
         """The critic of sequences (B, T, width) and, where size is not 0, of pictures of so many pixels a side."""
         core = None
@@ -68,8 +73,7 @@ class AdversarySection(Section):
 
     @model_validator(mode="after")
     def _is_held(self) -> AdversarySection:
-        if not self.critic.spectral and not self.penalty:
-            raise ValueError("critic.spectral is false and penalty is 0, so nothing holds the critic; set one of them")
+        self.critic.check_held(self.penalty)
         return self
 
     def build(self, width: int, settings: Mapping[str, Any]) -> JudgedForecast:
@@ -97,7 +101,9 @@ class GenerateSection(Section):
     motion: Annotated[
         Motion, Field(description="independent puts noise in place of the core, to see what the core is good for")
     ] = "core"
-    content_size: Annotated[int, Field(gt=0, description="numbers that say what is shown, the same at every step")] = 64
+    content_size: Annotated[
+        int, Field(gt=0, description="of frames and tokens: numbers that say what is shown, the same at every step")
+    ] = 64
     motion_size: Annotated[int, Field(gt=0, description="numbers of noise a step that become the movement")] = 16
     embedding: Annotated[int, Field(gt=0, description="width of a class's vector, and of a word's")] = 32
     hidden: Annotated[int, Field(gt=0, description="of what makes features")] = 256
@@ -172,8 +178,7 @@ class GenerateSection(Section):
                 raise ValueError("cell mean neither moves nor judges; use gru, lstm or another recurrent cell")
         if self.core is not None and self.core.bidirectional:
             raise ValueError("a movement goes one way, and its core is bidirectional; set bidirectional: false")
-        if not self.critic.spectral and not self.penalty:
-            raise ValueError("critic.spectral is false and penalty is 0, so nothing holds the critic; set one of them")
+        self.critic.check_held(self.penalty)
         if self.first_frame and self.makes != "frames":
             raise ValueError(
                 f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"

@@ -15,19 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_generate_words import small_writer
 from torch import Tensor, nn
 from toy_training import PLAN, SignalAt, make_toy
 
 import pipeline.models.core as core_file
 from pipeline.cores import CoreSection
 from pipeline.data.batch import Batch
-from pipeline.data.text import cut
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.data.words import END, PAD, START, Words
-from pipeline.heads.generate import Generate, Side
-from pipeline.inference.create import _truncated
+from pipeline.heads.generate import Generate
 from pipeline.makings import CriticSection, GenerateSection
-from pipeline.models.adversary import critic_loss, generator_loss, penalty
+from pipeline.models.adversary import Side, critic_loss, critics_turn, generator_loss, penalty
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
@@ -35,14 +33,11 @@ from pipeline.models.generator import (
     FeatureMaker,
     FrameMaker,
     Generator,
-    TokenGenerator,
-    _drawn,
 )
 from pipeline.models.model import Model
-from pipeline.padded import Padded, stack
+from pipeline.padded import Padded
 from pipeline.questions import ClassifySection
 from pipeline.recipe import Recipe, SeriesSection
-from pipeline.section import validate
 from pipeline.training.fit import STATE, saved_step
 from pipeline.training.runtime import Interrupted, seed_step
 
@@ -171,19 +166,16 @@ def test_a_critic_sees_no_padding(core: CoreSection | None) -> None:
     assert torch.allclose(torch.cat(short), critic(zeroed, lengths, labels), atol=1e-5)
 
 
-def test_the_penalty_passes_through_a_recurrent_critic() -> None:
-    for cell in ("gru", "lstm"):
-        critic = CriticSection(core=CoreSection(cell=cell, hidden=6), spectral=False, hidden=12).build(5, 0, 0)
-        head = Generate(
-            name="clip", makes="features", sense="series", vocabulary=Vocabulary(()), generator=small_generator(),
-            critic=critic, gamma=1.0, penalty_share=1.0,
-        )  # fmt: skip
-        head.train()
-        x = Padded(torch.randn(3, 6, 5), torch.tensor([6, 6, 6]))
-        sides = Side(x.data, None), Side(x.data + 1, None)
-        terms = head._critics_turn(sides, x.lengths, torch.zeros(3, dtype=torch.int64))
-        terms["clip_penalty"].backward()
-        assert all(p.grad is not None for name, p in critic.core.named_parameters() if "hh" in name)  # type: ignore[union-attr]
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_penalty_passes_through_a_recurrent_critic(cell: Any) -> None:
+    critic = CriticSection(core=CoreSection(cell=cell, hidden=6), spectral=False, hidden=12).build(5, 0, 0).train()
+    x, lengths, labels = torch.randn(3, 6, 5), torch.tensor([6, 6, 6]), torch.zeros(3, dtype=torch.int64)
+    terms = critics_turn(
+        "clip", "hinge", lambda side: [critic(side.sequences, lengths, labels)], (Side(x, None), Side(x + 1, None)),
+        gamma=1.0, share=1.0, is_training=True, is_recurrent=True,
+    )  # fmt: skip
+    terms["clip_penalty"].backward()
+    assert all(p.grad is not None for name, p in critic.core.named_parameters() if "hh" in name)  # type: ignore[union-attr]
 
 
 def test_spectral_norm_holds_every_layer_of_the_critic() -> None:
@@ -216,7 +208,7 @@ def test_a_disguise_is_the_same_for_every_frame_and_differs_between_clips() -> N
 
 def test_parts_are_the_whole_however_long() -> None:
     torch.manual_seed(0)
-    for generator in (small_generator(), _writer()):
+    for generator in (small_generator(), small_writer()):
         generator.eval()
         codes, labels = generator.draw(2, 40), torch.tensor([1, 0])
         with torch.no_grad():
@@ -231,83 +223,6 @@ def test_parts_are_the_whole_however_long() -> None:
         assert state is not None
         assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
         assert torch.allclose(state[0], last[0], atol=1e-5)
-
-
-def _writer() -> TokenGenerator:
-    core = Core(cell="gru", input_size=4 + 3 + 3, hidden=8)
-    return TokenGenerator(
-        core=core, vocabulary=11, size=3, start=2, classes=2, content_size=6, motion_size=4, embedding=3
-    )
-
-
-def test_written_words_are_one_hot_and_teach_the_generator() -> None:
-    torch.manual_seed(0)
-    writer = _writer()
-    made, _ = writer(writer.draw(3, 5), torch.tensor([0, 1, 0]))
-    assert (
-        made.shape == (3, 5, 11)
-        and torch.allclose(made.sum(-1), torch.ones(3, 5))
-        and set(made.round(decimals=5).unique().tolist()) == {0.0, 1.0}
-    )
-    (made * torch.randn(11)).sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in writer.parameters())
-
-
-def test_a_text_is_its_codes_and_nothing_follows_its_end() -> None:
-    torch.manual_seed(0)
-    writer = _writer().eval()
-    codes, labels = writer.draw(40, 30), torch.zeros(40, dtype=torch.int64)
-    with torch.no_grad():
-        ids = writer(codes, labels)[0].argmax(-1)
-        torch.manual_seed(1)
-        again = writer(codes, labels)[0].argmax(-1)
-        parts, state = [], None
-        for part in codes.motion.split(7, dim=1):
-            made, state = writer(codes._replace(motion=part), labels, state)
-            parts.append(made.argmax(-1))
-    assert torch.equal(ids, again), "no luck but that of the codes"
-    assert torch.equal(ids, torch.cat(parts, 1)), "a text that is over stays over in the next part"
-    is_behind = (ids == END).cumsum(1) - (ids == END).long() > 0
-    assert is_behind.any() and torch.equal(ids == PAD, is_behind) and not (ids == START).any()
-
-
-def test_words_are_drawn_by_their_probability() -> None:
-    torch.manual_seed(0)
-    scores = torch.tensor([0.0, 1.0, -1.0, 2.0])
-    drawn = _drawn(scores.expand(40_000, 4), torch.randn(40_000, 4), 0.7)
-    assert torch.allclose(drawn.mean(0), scores.softmax(0), atol=0.01)
-
-
-def test_texts_of_all_lengths_end_in_padding_up_to_the_longest() -> None:
-    torch.manual_seed(0)
-    words = Words.learn(["a b c d e f g"])
-    settings = {
-        "clock": {"rate": 1},
-        "encoder": {"kind": "tokens", "level": "word", "ends": True},
-        "core": {"hidden": 8, "input_dropout": 0},
-        "heads": {"clip": {"kind": "generate", "makes": "tokens", "labels": False, "embedding": 3}},
-    }
-    model = validate(Recipe, settings, "x").build({"clip": Vocabulary.of([]), "tokens": words})
-    head = model.head("clip")
-    assert isinstance(head, Generate)
-
-    with pytest.raises(ValueError, match=r"truncation is 0\.5, and this model makes texts"):
-        _truncated(head, head.generator.draw(1, 2), 0.5)
-
-    def shown(*texts: str) -> Tensor:
-        raw = stack([torch.from_numpy(cut(text, words, True)) for text in texts])
-        return head.real(model.watch({"tokens": raw})).data.argmax(-1)
-
-    model.eval()
-    short = shown("a b", "c")
-    a, b, c = (words.encode(letter)[0] for letter in "abc")
-    assert short.tolist() == [[a, b, END], [c, END, PAD]]
-    model.train()
-    assert shown("a b c d e f g").shape == (1, 8)
-    for is_training in (True, False):
-        model.train(is_training)
-        assert shown("a b", "c").tolist() == [[a, b, END, *[PAD] * 5], [c, END, *[PAD] * 6]]
-    assert "heads.clip.longest" in model.state_dict()
 
 
 def test_evidence_of_the_same_rows_is_the_same_and_of_others_is_not_their_copy() -> None:

@@ -7,7 +7,7 @@ the numbers mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -24,14 +24,13 @@ from pipeline.metrics.captions import tokenize
 from pipeline.metrics.made import Evidence, scores_of_sequences, scores_of_texts
 from pipeline.models.adversary import (
     Game,
-    critic_loss,
+    Side,
+    critics_turn,
     follow,
     generator_loss,
     held,
-    penalty,
     verdict,
     weighed,
-    without_fused_kernels,
 )
 from pipeline.models.bank import Bank
 from pipeline.models.core import State
@@ -47,13 +46,6 @@ from pipeline.padded import Padded
 
 LOOKS = 4
 """Frames of a clip that are read and painted again at a step."""
-
-
-class Side(NamedTuple):
-    """What a critic judges: sequences (B, T, D) of features, words or codes, and pictures (B, 3, S, S) or none."""
-
-    sequences: Tensor
-    pictures: Tensor | None
 
 
 class Generate(nn.Module):
@@ -174,7 +166,10 @@ class Generate(nn.Module):
         if player == self.name:
             with torch.no_grad():
                 sides = self._side(real, labels), self._played(real, labels)
-            return self._critics_turn(sides, real.lengths, labels)
+            return critics_turn(
+                self.name, self.game, lambda side: self._said(side, real.lengths, labels), sides, gamma=self.gamma,
+                share=self.penalty_share, is_training=self.training, is_recurrent=self._critic.core is not None,
+            )  # fmt: skip
         if isinstance(self.generator, FeatureGenerator):
             terms = self._foretold(self.generator, real, labels)
             return {**terms, **self._generators_turn(real, labels)} if self.is_playing else terms
@@ -276,20 +271,6 @@ class Generate(nn.Module):
             one = torch.ones(len(labels), dtype=torch.int64)
             said.append(self._critic.of_pictures(self._shown(side.pictures[:, None], one)[:, 0], labels))
         return said
-
-    def _critics_turn(self, sides: tuple[Side, Side], lengths: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
-        sides = tuple(s._replace(sequences=s.sequences.detach().requires_grad_(is_punished)) for s in sides)  # type: ignore[assignment]
-        with without_fused_kernels(is_punished and self._critic.core is not None):
-            said = [self._said(side, lengths, labels) for side in sides]
-            paid = [critic_loss(self.game, r, m) for r, m in zip(*said, strict=True)]
-            terms = {f"{self.name}_critic": weighed(paid, 1.0)}
-            if is_punished:
-                slopes = [penalty(s[0], side.sequences) for s, side in zip(said, sides, strict=True)]
-                terms[f"{self.name}_penalty"] = self.gamma / self.penalty_share * torch.stack(slopes).sum()
-            elif self.gamma and self.training:
-                terms[f"{self.name}_penalty"] = said[0][0].new_zeros(())
-        return terms
 
     @property
     def _critic(self) -> Critic:

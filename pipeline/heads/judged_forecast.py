@@ -14,15 +14,7 @@ from torch import Tensor
 
 from pipeline.data.batch import Batch
 from pipeline.heads.forecast import Forecast
-from pipeline.models.adversary import (
-    Game,
-    critic_loss,
-    generator_loss,
-    held,
-    penalty,
-    verdict,
-    without_fused_kernels,
-)
+from pipeline.models.adversary import Game, Side, critics_turn, generator_loss, held, verdict
 from pipeline.models.critic import Critic
 from pipeline.models.directions import Directions
 from pipeline.models.film import grey
@@ -94,16 +86,11 @@ class JudgedForecast(Forecast):
     def _critics_turn(self, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not len(real):
             return {f"{self.name}_critic": 0.0 * torch.stack([p.sum() for p in self._critic.parameters()]).sum()}
-        is_punished = self.training and self.gamma > 0 and bool(torch.rand(()) < self.penalty_share)
-        real, made = (x.detach().float().requires_grad_(is_punished) for x in (real, made))
-        self._shown = torch.cat([torch.stack([r, m]) for r, m in zip(real[:4], made[:4], strict=True)]).detach()
-        with without_fused_kernels(is_punished and self._critic.core is not None):
-            said = self._said(real), self._said(made)
-            terms = {f"{self.name}_critic": critic_loss(self.game, *said)}
-            if self.gamma and self.training:
-                slopes = penalty(said[0], real) + penalty(said[1], made) if is_punished else real.new_zeros(())
-                terms[f"{self.name}_penalty"] = self.gamma / self.penalty_share * slopes
-        return terms
+        self._shown = torch.cat([torch.stack([r, m]) for r, m in zip(real[:4], made[:4], strict=True)])
+        return critics_turn(
+            self.name, self.game, lambda side: [self._said(side.sequences)], (Side(real.float(), None), Side(made.float(), None)),
+            gamma=self.gamma, share=self.penalty_share, is_training=self.training, is_recurrent=self._critic.core is not None,
+        )  # fmt: skip
 
     @property
     def _critic(self) -> Critic:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,13 @@ Game = Literal["hinge", "relativistic"]
 
 WON: dict[Game, tuple[float, float]] = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
 """Below the first the critic is never wrong and teaches nothing; above the second it is worse than a coin."""
+
+
+class Side(NamedTuple):
+    """What a critic judges: sequences (B, T, D) of features, words or codes, and pictures (B, 3, S, S) or none."""
+
+    sequences: Tensor
+    pictures: Tensor | None
 
 
 def critic_loss(game: Game, real: Tensor, made: Tensor) -> Tensor:
@@ -78,6 +85,33 @@ def without_fused_kernels(is_needed: bool) -> Iterator[None]:
         return
     with torch.backends.cudnn.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
         yield
+
+
+def critics_turn(
+    name: str,
+    game: Game,
+    say: Callable[[Side], list[Tensor]],
+    sides: tuple[Side, Side],
+    *,
+    gamma: float,
+    share: float,
+    is_training: bool,
+    is_recurrent: bool,
+) -> dict[str, Tensor]:
+    """What the critic of the head `name` pays for real and made ones: its loss, and on a part `share` of the steps gamma times R1 and R2 of
+    the sequences. say: its scores (B,) of a side's sequences and, where there are any, pictures. is_recurrent: it has a core.
+    """
+    is_punished = is_training and gamma > 0 and bool(torch.rand(()) < share)
+    real, made = (s._replace(sequences=s.sequences.detach().requires_grad_(is_punished)) for s in sides)
+    with without_fused_kernels(is_punished and is_recurrent):
+        said = say(real), say(made)
+        terms = {f"{name}_critic": weighed([critic_loss(game, r, m) for r, m in zip(*said, strict=True)], 1.0)}
+        if is_punished:
+            slopes = penalty(said[0][0], real.sequences), penalty(said[1][0], made.sequences)
+            terms[f"{name}_penalty"] = gamma / share * torch.stack(slopes).sum()
+        elif gamma and is_training:
+            terms[f"{name}_penalty"] = said[0][0].new_zeros(())
+    return terms
 
 
 def verdict(name: str, game: Game, paid: float) -> str:

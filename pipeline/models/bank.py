@@ -30,7 +30,7 @@ class Bank(nn.Module):
     ones, and codes near each other neighbours.
 
     Args:
-        width: D of contents. manner_size: S. size: sequences that it holds at most, the last ones.
+        width: D of contents. manner_size: S. size: sequences that it holds at most, the last ones (of several processes the first's).
     """
 
     def __init__(self, *, width: int, manner_size: int, size: int = 4096) -> None:
@@ -85,8 +85,8 @@ class Bank(nn.Module):
 
     def _within(self, count: int) -> Tensor:
         """(count, D): directions in which contents differ within their classes, as long as they do, and with the whole energy."""
-        written = int(self.get_buffer("written"))
-        if self._known is None or self._known[0] != written or len(self._known[1]) != count:
+        version = self.get_buffer("contents")._version
+        if self._known is None or self._known[0] != version or len(self._known[1]) != count:
             contents, classes = (self.get_buffer(n)[: len(self)] for n in ("contents", "classes"))
             apart = contents.double()
             for label in classes.unique():
@@ -96,5 +96,5 @@ class Bank(nn.Module):
             lengths = (kept * (energies.sum() / kept.sum().clamp(min=1e-12))).sqrt()
             rows = torch.zeros(count, contents.shape[1], dtype=contents.dtype, device=contents.device)
             rows[: len(kept)] = (lengths[:, None] * basis[:, : len(kept)].T).to(rows.dtype)
-            self._known = written, rows
+            self._known = version, rows
         return self._known[1]

@@ -111,7 +111,11 @@ class Generator(nn.Module):
 
     def _first(self, codes: Codes, wish: Tensor) -> State:
         """The state before the first step, of the movement's beginning and the wish."""
-        first = torch.tanh(self.begin(torch.cat([codes.start, wish], dim=1)))
+        return self._begun(torch.cat([codes.start, wish], dim=1))
+
+    def _begun(self, given: Tensor) -> State:
+        """The state that a movement begins in. given: what `begin` reads."""
+        first = torch.tanh(self.begin(given))
         count = len(self.core.initial_state(1))
         return first.unflatten(1, (count, self.core.layers, self.core.hidden)).unbind(1)
 
@@ -212,7 +216,9 @@ class FrameMaker(nn.Module):
             self.keep = nn.Sequential(
                 nn.Conv2d(6, channels, 5, padding=2), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 5, padding=2)
             )
-            with torch.no_grad():  # it paints everything at first: one that began by copying would never learn what moves
+            with (
+                torch.no_grad()
+            ):  # it paints everything at first: one that began by copying would never learn what moves
                 self.keep[-1].bias.fill_(-5.0)  # type: ignore[operator]
 
     def forward(self, content: Tensor, motion: Tensor, given: Tensor | None = None) -> Tensor:

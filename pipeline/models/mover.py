@@ -103,11 +103,6 @@ class FeatureGenerator(Generator):
             content = content + 0.3 * torch.randn_like(content)
         return torch.cat([content, codes.start, self.wish(labels)], dim=1)
 
-    def _begun(self, given: Tensor) -> State:
-        first = torch.tanh(self.begin(given))
-        count = len(self.core.initial_state(1))
-        return first.unflatten(1, (count, self.core.layers, self.core.hidden)).unbind(1)
-
     def _told(self, y: Tensor, last: Tensor, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., H), (..., K) and (B, G) -> mean (..., K), factor (..., K, R) and deviation (..., K) of the next step, float32."""
         if y.ndim == 3:
