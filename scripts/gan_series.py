@@ -43,6 +43,11 @@ class Clips:
         """Those at some places."""
         return Clips([self.values[i] for i in places], [self.rows[i] for i in places])
 
+    def like(self, values: Series) -> Clips:
+        """Others in their place, one for each."""
+        assert len(values) == len(self.rows)
+        return Clips(values, self.rows)
+
     @classmethod
     def read(cls, folder: Path, test: bool) -> Clips:
         """The test part of a folder's manifest, or the rest."""

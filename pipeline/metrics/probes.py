@@ -5,7 +5,7 @@ Out: numbers, the same for the same seed on one machine. Knows nothing of genera
 never saw.
 
 Yoon et al. 2019 (NeurIPS, "Time-series Generative Adversarial Networks"). A probe that fails to learn also says "cannot be told
-apart": believe one only after it has rejected every control of `probe_controls` (`controls_rejected`).
+apart": believe one only after it has rejected every control of `probe_controls` (`trusted`).
 
 Every training is on one thread, from a seed, and leaves the caller's random state alone; 200 clips a side of 24 x 32 take seconds.
 """
@@ -124,18 +124,10 @@ def probe_controls(
     }
 
 
-def controls_rejected(
-    score: Callable[[Clips, Clips], float], real: Clips, other: Clips, controls: Mapping[str, Clips]
-) -> dict[str, float]:
-    """`score(real, .)` of other real clips (the floor, "real") and of every control: {name: score}.
-
-    The controls are made from `other`, so that nothing else sets them apart. See `trusted` for the verdict.
-    """
-    return {"real": score(real, other)} | {name: score(real, clips) for name, clips in controls.items()}
-
-
 def trusted(scores: Mapping[str, float], margin: float = REJECTED) -> bool:
-    """Whether a table of `controls_rejected` lets its probe speak: every control scores `margin` worse than real."""
+    """Whether its scores of other real clips ("real") and of every control, made from those, let a probe speak: each control scores
+    `margin` worse than real.
+    """
     return all(scores[name] >= scores["real"] + margin for name in scores if name != "real")
 
 

@@ -6,9 +6,10 @@ where contents come from.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-from torch.distributions import LowRankMultivariateNormal
 from torch.nn import functional as F
 
 from pipeline.models.bank import BLUR
@@ -76,8 +77,7 @@ class FeatureGenerator(Generator):
         told, _ = self.core(Padded(before, moves.lengths), self._begun(given))
         mean, factor, deviation = self._told(told.data, before, given)
         with torch.autocast(mean.device.type, enabled=False):
-            law = LowRankMultivariateNormal(mean, factor, deviation.square(), validate_args=False)
-            paid = -law.log_prob(moves.zeroed().data.float())
+            paid = _surprise(moves.zeroed().data.float(), mean, factor, deviation)
         return (paid * moves.mask).sum() / (moves.mask.sum().clamp(min=1) * self.width)
 
     def forward(self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0) -> tuple[Tensor, State]:
@@ -130,3 +130,15 @@ class MannerReader(nn.Module):
         most = x.masked_fill(~mask, torch.finfo(x.dtype).min).amax(2)
         mean = (x * mask).sum(2) / mask.sum(2).clamp(min=1)
         return self.norm(self.join(torch.cat([mean, most], dim=1)).float())
+
+
+def _surprise(x: Tensor, mean: Tensor, factor: Tensor, deviation: Tensor) -> Tensor:
+    """Minus the log density (...) of x (..., K) under the Gaussian of covariance F F' + diag(d^2), by Woodbury's identity. As
+    `torch.distributions.LowRankMultivariateNormal`, which divides the factor thrice: that took a fifth of a training step.
+    """
+    one = deviation.reciprocal()
+    z, w = (x - mean) * one, factor * one[..., None]
+    inner = torch.linalg.cholesky(w.mT @ w + torch.eye(w.shape[-1], device=w.device))
+    shared = torch.linalg.solve_triangular(inner, w.mT @ z[..., None], upper=False)[..., 0]
+    volume = deviation.log().sum(-1) + inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return 0.5 * (z.square().sum(-1) - shared.square().sum(-1) + x.shape[-1] * math.log(2 * math.pi)) + volume
