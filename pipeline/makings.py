@@ -26,6 +26,15 @@ from pipeline.models.mover import FeatureGenerator
 from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
 
+BELONGS: dict[str, tuple[Makes, ...]] = {
+    "motion": ("frames",), "channels": ("frames",), "pose_size": ("frames",), "remake": ("frames",), "surprise": ("frames",),
+    "pictures": ("frames",), "first_frame": ("frames",), "content_size": ("frames", "tokens"),
+    "directions": ("features",), "manner_size": ("features",),
+    "hidden": ("frames", "features"), "disguise": ("frames", "features"), "later": ("frames", "features"),
+    "alone": ("frames", "features"), "temperature": ("tokens",),
+}  # fmt: skip
+"""What each setting of `generate` is good for, where that is not everything."""
+
 
 class CriticSection(Section):
     """Who judges what a generator makes."""
@@ -106,7 +115,7 @@ class GenerateSection(Section):
     ] = 64
     motion_size: Annotated[int, Field(gt=0, description="numbers of noise a step that become the movement")] = 16
     embedding: Annotated[int, Field(gt=0, description="width of a class's vector, and of a word's")] = 32
-    hidden: Annotated[int, Field(gt=0, description="of what makes features")] = 256
+    hidden: Annotated[int, Field(gt=0, description="of what makes frames' movements, and features")] = 256
     channels: Annotated[
         int, Field(gt=0, multiple_of=4, description="of the last layer but one of what makes frames")
     ] = 32
@@ -131,7 +140,7 @@ class GenerateSection(Section):
         ),
     ] = 0.0
     pose_size: Annotated[
-        int, Field(gt=0, description="numbers that say how a frame differs from others of its clip")
+        int, Field(gt=0, description="of frames: numbers that say how a frame differs from others of its clip")
     ] = 32
     remake: Annotated[
         float,
@@ -179,27 +188,17 @@ class GenerateSection(Section):
         if self.core is not None and self.core.bidirectional:
             raise ValueError("a movement goes one way, and its core is bidirectional; set bidirectional: false")
         self.critic.check_held(self.penalty)
-        if self.first_frame and self.makes != "frames":
-            raise ValueError(
-                f"first_frame is of pictures, and makes is {self.makes}; leave it out, or set makes: frames"
-            )
+        for setting, kinds in BELONGS.items():
+            value = getattr(self, setting)
+            if self.makes not in kinds and value != type(self).model_fields[setting].default:
+                raise ValueError(
+                    f"{setting} is of {' and '.join(kinds)}, and makes is {self.makes}; leave {setting}: {value} out, or set makes: {kinds[0]}"
+                )
         if self.first_frame and self.pose_size > self.content_size:
             raise ValueError(
                 f"a movement begins with the pose of the first frame, and pose_size {self.pose_size} is above content_size {self.content_size}; "
                 "make it smaller"
             )
-        if self.makes == "tokens" and self.alone:
-            raise ValueError("alone is of frames and features, and makes is tokens; leave it out")
-        if self.makes != "frames" and self.motion == "independent":
-            raise ValueError(
-                f"motion: independent is of frames, and makes is {self.makes}; leave it out, or set makes: frames"
-            )
-        if self.makes != "features" and self.directions:
-            raise ValueError(
-                f"directions is of features, and makes is {self.makes}; leave it out, or set makes: features"
-            )
-        if self.makes == "tokens" and self.later:
-            raise ValueError("later is of frames and features, and makes is tokens; leave it out")
         return self
 
     def classes(self, row: Row) -> tuple[str, ...]:

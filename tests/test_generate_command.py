@@ -16,6 +16,7 @@ from made_videos import make_video
 from toy_training import CPU, make_toy
 
 from pipeline.data.dataset import RowDataset
+from pipeline.makings import BELONGS
 from pipeline.recipe import FramesSection, Recipe
 from pipeline.section import ConfigError, validate
 
@@ -222,22 +223,6 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
             "power of two",
         ),
         ({"heads": {"clip": {"kind": "generate", "critic": {"spectral": False}}}}, "nothing holds the critic"),
-        ({"heads": {"clip": {"kind": "generate", "first_frame": 1}}}, "first_frame is of pictures"),
-        (
-            {
-                "encoder": {"kind": "tokens", "ends": True},
-                "heads": {"clip": {"kind": "generate", "makes": "tokens", "alone": 0.5}},
-            },
-            "alone is of frames and features",
-        ),
-        ({"heads": {"clip": {"kind": "generate", "motion": "independent"}}}, "independent is of frames"),
-        (
-            {
-                "encoder": {"kind": "frames"},
-                "heads": {"clip": {"kind": "generate", "makes": "frames", "directions": 4}},
-            },
-            "directions is of features",
-        ),
         ({"heads": {"clip": {"kind": "generate", "core": {"bidirectional": True}}}}, "a movement goes one way"),
         (
             {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},
@@ -317,3 +302,22 @@ def test_an_unfinished_run_of_an_older_version_goes_on(clips: Path, tmp_path: Pa
     (run / "report.json").unlink()
     assert call("train", "puppets/generate.yaml", *settings, "training.lr=0.1") == 2
     assert "holds an unfinished run of another config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("makes", ["frames", "features", "tokens"])
+def test_a_setting_that_would_change_nothing_is_refused(makes: str) -> None:
+    """Every one that is named in `BELONGS` is tried with a value that is not its default."""
+    encoder = {
+        "frames": {"kind": "frames", "size": 32},
+        "features": {"kind": "series"},
+        "tokens": {"kind": "tokens", "ends": True},
+    }
+    others = {"motion": "independent", "channels": 16, "alone": 0.5, "disguise": 0.5, "temperature": 2.0}
+    for setting, kinds in BELONGS.items():
+        head = {"kind": "generate", "makes": makes, setting: others.get(setting, 8)}
+        settings = {"encoder": encoder[makes], "heads": {"clip": head}}
+        if makes in kinds:
+            validate(Recipe, settings, "x")
+        else:
+            with pytest.raises(ConfigError, match=f"{setting} is of {' and '.join(kinds)}, and makes is {makes}"):
+                validate(Recipe, settings, "x")
