@@ -32,6 +32,9 @@ SETS = {
 }
 """Config, least share of the way on changes in time, least share of classes as wished, clips that are judged, truncation of their codes."""
 
+STANDING = ("raise_arms", "walk_right", "walk_left", "bend_down")
+"""Actions of puppets that begin alike and need no thing: a first frame of one may go on as another."""
+
 ABLATED, INDEPENDENT = "weizmann4", "made, independent noise in place of the core"
 
 
@@ -167,13 +170,15 @@ def image_to_video(data: Path, seeds: int) -> Answer:
     checkpoint, truncation = load_model(work / "run"), SETS["puppets"][4]
     random = np.random.default_rng(0)
     others = [str(random.choice([n for n in judge.names if n != label])) for label in test.labels]
+    able = [i for i, label in enumerate(test.labels) if label in STANDING]
+    instead = [str(random.choice([n for n in STANDING if n != test.labels[i]])) for i in able]
     folder = proof.WORK / "gan-judge-image/first"
     folder.mkdir(parents=True)
 
-    def made(labels: Sequence[str], truncation: float) -> list[np.ndarray]:
+    def made(labels: Sequence[str], truncation: float, which: Sequence[int] = range(len(test))) -> list[np.ndarray]:
         found = []
-        for number, (frames, label) in enumerate(zip(test.frames, labels, strict=True)):
-            path = folder / f"{number}.png"
+        for number, label in zip(which, labels, strict=True):
+            frames, path = test.frames[number], folder / f"{number}.png"
             cv2.imwrite(str(path), frames[0][..., ::-1])
             (clip,) = make_sequences(
                 checkpoint, torch.device("cpu"), label=label, length=len(frames), seed=number, image=path,
@@ -185,17 +190,21 @@ def image_to_video(data: Path, seeds: int) -> Answer:
 
     own = made(test.labels, truncation)
     frozen = [np.repeat(frames[:1], len(frames), 0) for frames in test.frames]
+    every = range(len(test))
     clips = {
-        "real clips": (test.frames, test.labels),
-        "made, the action of the frame's own clip": (own, test.labels),
-        "the same, not truncated": (made(test.labels, 1.0), test.labels),
-        "made, another action": (made(others, truncation), others),
-        "the first frame, frozen": (frozen, test.labels),
-        "the first frame, frozen; another action": (frozen, others),
+        "real clips": (test.frames, test.labels, every),
+        "made, the action of the frame's own clip": (own, test.labels, every),
+        "the same, not truncated": (made(test.labels, 1.0), test.labels, every),
+        "made, any other action": (made(others, truncation), others, every),
+        f"made, another of {len(STANDING)} it could begin": (made(instead, truncation, able), instead, able),
+        "the first frame, frozen": (frozen, test.labels, every),
+        "frozen; any other action": (frozen, others, every),
+        f"frozen; another of {len(STANDING)} it could begin": ([frozen[i] for i in able], instead, able),
     }
     energy = _energy(test.frames)
     rows = {
-        name: (*_judged_from_first(judge, some, asked), _energy(some) / energy) for name, (some, asked) in clips.items()
+        name: (*_judged_from_first(judge, some, asked, which), _energy(some) / energy)
+        for name, (some, asked, which) in clips.items()
     }
     print(
         f"\n{len(test)} first frames of {len(set(test.groups))} unseen actors\n{'':<44}{'content':>11}{'class':>11}{'energy':>11}"
@@ -204,7 +213,7 @@ def image_to_video(data: Path, seeds: int) -> Answer:
         print(f"  {name:<42}" + "".join(f"{value:>11.3f}" for value in found))
     print(
         "  content: the mean look of the clip lies nearest to its own first frame, of that and one of each other actor; class: told as asked; "
-        f"energy: of changes, by real clips'; movements truncated to {truncation:g}; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
+        f"energy: of changes, by real clips'; {len(able)} frames could begin another of {', '.join(STANDING)}; movements truncated to {truncation:g}; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
         flush=True,
     )
     sheet(work / "sheet.png", own, test.labels, steps=8)
@@ -223,13 +232,15 @@ def _energy(clips: Sequence[np.ndarray]) -> float:
     return float(np.mean([np.abs(np.diff(c.astype(np.float32), axis=0)).mean() for c in clips if len(c) > 1]))
 
 
-def _judged_from_first(judge: Judge, clips: Sequence[np.ndarray], asked: Sequence[str]) -> tuple[float, float]:
-    """Shares of clips that keep the content of their first frame, and that do what was asked."""
+def _judged_from_first(
+    judge: Judge, clips: Sequence[np.ndarray], asked: Sequence[str], which: Sequence[int]
+) -> tuple[float, float]:
+    """Shares of clips that keep the content of their first frame, which real clip's that is, and that do what was asked."""
     test, random = judge.parts["test"], np.random.default_rng(0)
     looks = judge.eye(clips)
     firsts, actors = np.stack([one[0] for one in test.looks]), np.array(test.groups)
     kept = []
-    for i, one in enumerate(looks):
+    for i, one in zip(which, looks, strict=True):
         rivals = [random.choice(np.flatnonzero(actors == a)) for a in sorted(set(actors) - {actors[i]})]
         distance = np.linalg.norm(firsts - one.mean(0), axis=1)
         kept.append(bool(distance[i] < distance[rivals].min()))
