@@ -30,7 +30,7 @@ class DataSection(Section):
     root: Annotated[str | None, Field(description="where the manifest's paths start; its own folder by default")] = None
     split: Annotated[
         Literal["manifest", "group", "folds", "random", "random_ignoring_groups", "none"],
-        Field(description="where the test part comes from; none trains on all rows"),
+        Field(description="where the test part comes from, the same for every seed; none trains on all rows"),
     ] = "manifest"
     test: Annotated[Fraction, Field(description="share of the test part for group and random splits")] = 0.25
     folds: Annotated[int, Field(ge=2)] = 4
@@ -236,7 +236,20 @@ class Config(Recipe):
                 f"data.window = {window} is no multiple of encoder.patch = {self.encoder.patch}, so carried windows would "
                 f"lose steps; use {window // self.encoder.patch * self.encoder.patch or self.encoder.patch}"
             )
+        moving = self.encoder.train_blocks if self.encoder.kind == "frames" else 0
         for name, head in self.heads.items():
+            if moving and (
+                (head.kind == "generate" and head.makes == "features")
+                or (head.kind == "forecast" and head.adversary is not None)
+            ):
+                raise ValueError(
+                    f"the head '{name}' has a critic of stored features, and encoder.train_blocks = {moving} changes them; "
+                    "set encoder.train_blocks: 0"
+                )
+            if head.kind == "generate" and self.training.carry:
+                raise ValueError(
+                    f"training.carry reads the windows of a row one after another, and the head '{name}' learns from each by itself; leave it out"
+                )
             if head.kind == "generate" and (head.makes == "frames") != (self.data.read == "pixels"):
                 raise ValueError(
                     f"the head '{name}' makes {head.makes}, and data.read is {self.data.read}; frames are learned from "

@@ -156,7 +156,7 @@ def fill_store(
 
 def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
     """The labelled rows with the config's split; what is left out and what leaks is said."""
-    data, seed = config.data, config.training.seed
+    data = config.data
     labelled = list(manifest.rows)
     for name, head in config.heads.items():
         wanted = head.wants
@@ -178,7 +178,7 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
         fraction_validation=data.validation,
         folds=data.folds,
         fold=data.fold,
-        seed=0 if data.split == "folds" else seed,
+        seed=config.training.seed if data.split == "manifest" else 0,  # who is tested is no luck of a training
     )
     if not data.validation:  # nothing is held out to choose an epoch, so those rows learn
         rows = tuple(replace(r, split="train") if r.split == "val" else r for r in rows)

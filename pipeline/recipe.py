@@ -216,6 +216,10 @@ class Recipe(Section):
                 raise ValueError(
                     f"the head '{name}' makes {head.makes}, and encoder.kind is {self.encoder.kind}; it would be {' or '.join(needed)}"
                 )
+            if self.encoder.kind == "tokens" and not self.encoder.ends:
+                raise ValueError(
+                    f"the head '{name}' writes texts that begin and end, and encoder.ends is false; set encoder.ends: true"
+                )
             if (
                 head.makes == "frames"
                 and self.encoder.kind == "frames"

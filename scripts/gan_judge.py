@@ -27,6 +27,7 @@ from pipeline.metrics.controls import frozen, noise, shuffled, still_mean
 from pipeline.metrics.generation import (
     Space,
     content_distance,
+    copied_share,
     diversity_ratio,
     frechet_pooled,
     frechet_time,
@@ -133,11 +134,11 @@ class Judge:
 
     def scores(self, made: Sequence[np.ndarray], wished: Sequence[str], looks: Clips | None = None) -> dict[str, float]:
         """Of as many made clips as there are real test ones: every score as a share of the way from noise (0) to real (1), but
-        class (share that the classifier finds as wished), nearest (distance to the nearest training clip, by that of real test
+        class (share that the classifier finds as wished), copied (see `copied_share`), nearest (distance to the nearest training clip, by that of real test
         clips), diversity (by real's), modes (classes found) and content (how much the look of a clip wanders, by real's).
         """
         looks = self.eye(made) if looks is None else looks
-        test = self.parts["test"]
+        test, features = self.parts["test"], self.space.features
         said = self.says(looks)
         numbers = [self.names.index(s) for s in said]
         return {
@@ -145,6 +146,7 @@ class Judge:
             "pooled": self._way(frechet_pooled, looks),
             "class": float(np.mean([a == b for a, b in zip(said, wished, strict=True)])),
             "nearest": self._nearest(looks) / self._nearest(test.looks),
+            "copied": copied_share(features(looks), features(self.parts["train"].looks), features(test.looks)),
             "diversity": diversity_ratio(looks, test.looks),
             "modes": float(modes(numbers, len(self.names))["effective"]),
             "content": content_distance(looks) / content_distance(test.looks),

@@ -181,14 +181,11 @@ def test_a_reader_sees_no_padding_and_each_frame_by_itself() -> None:
     clip = frames_model().eval().head("clip")
     assert isinstance(clip, Generate) and clip.reader is not None
     with torch.no_grad():
-        for layer in (clip.reader.content, clip.reader.moves):
-            layer.bias[layer.out_features // 2 :] = -80.0  # so sure that nothing is drawn; clamped, it is a little
         short = torch.rand(1, 3, 3, 16, 16)
-        torch.manual_seed(0)
         alone = clip.reader(Padded(short, torch.tensor([3])))
         beside = clip.reader(stack([short[0], torch.rand(5, 3, 16, 16)]))
-    assert torch.allclose(alone.content[0], beside.content[0], atol=0.2)
-    assert torch.allclose(alone.moves[0], beside.moves[0, :3], atol=0.2)
+    assert torch.allclose(alone.content[0], beside.content[0], atol=1e-5)
+    assert torch.allclose(alone.moves[0], beside.moves[0, :3], atol=1e-5)
     assert torch.allclose(alone.surprise[0], beside.surprise[0], rtol=1e-4)
 
 

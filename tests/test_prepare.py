@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import Config, load_config
 from pipeline.data.manifest import Row, Span, write_manifest
 from pipeline.prepare import defaults_for, read_rows, split_rows
+from pipeline.section import validate
 
 
 def chosen_parts(folder: Path, splits: list[str]) -> dict[str, int]:
@@ -62,3 +63,17 @@ def test_videos_without_labels_are_asked_what_is_known_of_them(tmp_path: Path, r
     base, said = defaults_for(tmp_path / "manifest.jsonl")
     (head,) = load_config(None, base=base).heads.values()
     assert head.kind == kind and any("8 of 8 rows have a" in line for line in said)
+
+
+@pytest.mark.parametrize("split", ["group", "random", "folds"])
+def test_who_is_tested_does_not_hang_on_the_seed_of_the_training(tmp_path: Path, split: str) -> None:
+    groups = [None if split == "random" else f"g{i}" for i in range(24)]
+    rows = [Row(path=f"{i}.npy", split=None, group=group, label="ab"[i % 2]) for i, group in enumerate(groups)]
+    write_manifest(rows, tmp_path / "rows.jsonl")
+    tested = set()
+    for seed in range(3):
+        settings = {"path": str(tmp_path / "rows.jsonl"), "split": split}
+        config = validate(Config, {"encoder": {"kind": "series"}, "data": settings, "training": {"seed": seed}}, "x")
+        done = split_rows(config, read_rows(config, lambda text: None), lambda text: None)
+        tested.add(tuple(row.path for row in done.select("test").rows))
+    assert len(tested) == 1 and tested.pop()

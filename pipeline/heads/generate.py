@@ -341,12 +341,14 @@ class Generate(nn.Module):
         """
         real, labels = self.real(seen), self._labels(batch)
         random = torch.Generator(labels.device)
-        random.manual_seed(crc32("\n".join(batch.sources).encode()))
+        random.manual_seed(crc32("\n".join([*batch.sources, *map(str, batch.starts)]).encode()))
         codes = self._given(self.generator.draw(len(labels), real.data.shape[1], random), real.data[:, 0])
         if self.directions is not None:
             shown, made = self.directions(real.data), self.directions(self.make(codes, labels)[0])
-        else:
+        elif self.makes == "frames":
             shown, made = coarse(real.data), coarse(self.average(codes, labels)[0])
+        else:
+            shown, made = real.data.argmax(-1), self.average(codes, labels)[0].argmax(-1)
         return [
             Evidence(r.cpu().numpy(), m[: len(r)].cpu().numpy())
             for r, m in zip(Padded(shown, real.lengths).unpad(), made, strict=True)
@@ -361,9 +363,7 @@ class Generate(nn.Module):
         if self.makes == "tokens":
             words = self.words
             assert words is not None
-            real, made = (
-                [tokenize(words.decode(getattr(e, side).argmax(1))) for e in evidence] for side in ("real", "made")
-            )
+            real, made = ([tokenize(words.decode(getattr(e, side))) for e in evidence] for side in ("real", "made"))
             return {**scores_of_texts(real, made), "count": len(evidence)}
         return {**scores_of_sequences([e.real for e in evidence], [e.made for e in evidence]), "count": len(evidence)}
 

@@ -55,7 +55,14 @@ class JudgedForecast(Forecast):
 
     def fit(self, sequences: Iterable[Tensor]) -> None:
         """Before training: what the training values are like, each sequence (T, D)."""
-        self.directions.fit([s.float() for s in sequences])
+        found = [s.float() for s in sequences]
+        longest, needed = max(map(len, found), default=0), self.context + self.steps
+        if longest < needed:
+            raise ValueError(
+                f"The longest row of the training part has {longest} steps, and a forecast with what is before it has {self.context} + "
+                f"{self.steps}. Give longer rows, or a smaller context or steps."
+            )
+        self.directions.fit(found)
 
     def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
         """Of the forecast for the player "model", of the critic for the player of this head's name."""
@@ -85,7 +92,10 @@ class JudgedForecast(Forecast):
 
     def _critics_turn(self, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not len(real):
-            return {f"{self.name}_critic": 0.0 * torch.stack([p.sum() for p in self._critic.parameters()]).sum()}
+            nothing = 0.0 * torch.stack([p.sum() for p in self._critic.parameters()]).sum()
+            return {f"{self.name}_critic": nothing} | (
+                {f"{self.name}_penalty": nothing} if self.gamma and self.training else {}
+            )
         self._shown = torch.cat([torch.stack([r, m]) for r, m in zip(real[:4], made[:4], strict=True)])
         none = torch.zeros(len(real), dtype=torch.int64, device=real.device)
         return critics_turn(

@@ -24,6 +24,7 @@ from pipeline.models.generator import Codes
 from pipeline.section import near
 
 CHUNK = 32  # steps in memory at once; the state goes on
+MOST_STEPS = 10_000_000  # their noise is drawn beforehand
 
 
 class Made(NamedTuple):
@@ -70,6 +71,11 @@ def make_sequences(
     checkpoint.model.to(device).eval()
     head = generator_of(checkpoint)
     labels = _labels(head, label, count).to(device)
+    if count * length > MOST_STEPS:
+        raise ValueError(
+            f"{count} sequences of {length} steps are {count * length:,} steps, and at most {MOST_STEPS:,} are made at a time. Make fewer, or "
+            "shorter ones."
+        )
     codes = _drawn(head, count, length, seed, device)
     if content_seed is not None:
         codes = codes._replace(content=_drawn(head, count, length, content_seed, device).content)
@@ -102,7 +108,7 @@ def _drawn(head: Generate, count: int, length: int, seed: int, device: torch.dev
     random = torch.Generator(device)
     found = []
     for number in range(count):
-        random.manual_seed(seed * 1_000_003 + number)
+        random.manual_seed((seed * 1_000_003 + number) % 2**63)
         found.append(head.generator.draw(1, length, random))
     return Codes(*(torch.cat(parts) for parts in zip(*(codes[:3] for codes in found), strict=True)))
 
@@ -145,7 +151,8 @@ def _begun_from(
         clips = decode(image, clock=checkpoint.recipe.clock.build(), transform=transform, backend=section.decoder)
         frame = next(iter(clips)).frames[0]
     except MediaError:
-        found = cv2.imdecode(np.fromfile(image, np.uint8), cv2.IMREAD_COLOR) if image.is_file() else None
+        data = np.fromfile(image, np.uint8) if image.is_file() else np.empty(0, np.uint8)
+        found = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if found is None:
             raise
         frame = transform(np.ascontiguousarray(found[..., ::-1]))

@@ -74,7 +74,10 @@ def discriminative_score(
     y = torch.cat([torch.ones(len(first)), torch.zeros(len(second))])
     c = _classes(first, second, labels, made_labels)
     with _alone(seed):
-        fold = torch.cat([_folds(first, groups, folds), _folds(second, made_groups, folds)])
+        place: dict[Hashable, int] = {}
+        fold = _folds(first, groups, folds, place)
+        named = groups is not None and made_groups is not None  # then a group may stand on both sides
+        fold = torch.cat([fold, _folds(second, made_groups, folds, place if named else {})])
         right = torch.empty(len(y))
         for held in range(folds):
             train, test = fold != held, fold == held
@@ -238,15 +241,19 @@ def _log_odds(c: Tensor, y: Tensor) -> Tensor:
     return (real / real.sum()).log() - (made / made.sum()).log()
 
 
-def _folds(clips: list[np.ndarray], groups: Sequence[Hashable] | None, folds: int) -> Tensor:
-    """The fold (N,) that each clip is held out in: whole groups, in random order, about as many in each."""
+def _folds(
+    clips: list[np.ndarray], groups: Sequence[Hashable] | None, folds: int, place: dict[Hashable, int]
+) -> Tensor:
+    """The fold (N,) that each clip is held out in: whole groups, in random order, about as many in each. place: of the groups so far; new ones
+    come into it.
+    """
     names = range(len(clips)) if groups is None else groups
     if len(names) != len(clips) or len(set(names)) < folds:
         raise ValueError(
             f"{len(names)} groups, {len(set(names))} different, for {len(clips)} clips: give each clip's, at least {folds} different."
         )
-    different = list(dict.fromkeys(names))
-    place = dict(zip(different, (torch.randperm(len(different)) % folds).tolist(), strict=True))
+    different = [name for name in dict.fromkeys(names) if name not in place]
+    place |= dict(zip(different, (torch.randperm(len(different)) % folds).tolist(), strict=True))
     return torch.tensor([place[name] for name in names])
 
 

@@ -85,16 +85,19 @@ class Bank(nn.Module):
 
     def _within(self, count: int) -> Tensor:
         """(count, D): directions in which contents differ within their classes, as long as they do, and with the whole energy."""
-        version = self.get_buffer("contents")._version
-        if self._known is None or self._known[0] != version or len(self._known[1]) != count:
+        kept = self.get_buffer("contents")
+        version = (
+            -1 if kept.is_inference() else kept._version
+        )  # what was moved within inference mode counts no versions
+        if self._known is None or version < 0 or self._known[0] != version or len(self._known[1]) != count:
             contents, classes = (self.get_buffer(n)[: len(self)] for n in ("contents", "classes"))
             apart = contents.double()
             for label in classes.unique():
                 apart[classes == label] -= apart[classes == label].mean(0)
             energies, basis = spread(apart)
-            kept = energies[:count]
-            lengths = (kept * (energies.sum() / kept.sum().clamp(min=1e-12))).sqrt()
+            most = energies[:count]
+            lengths = (most * (energies.sum() / most.sum().clamp(min=1e-12))).sqrt()
             rows = torch.zeros(count, contents.shape[1], dtype=contents.dtype, device=contents.device)
-            rows[: len(kept)] = (lengths[:, None] * basis[:, : len(kept)].T).to(rows.dtype)
+            rows[: len(most)] = (lengths[:, None] * basis[:, : len(most)].T).to(rows.dtype)
             self._known = version, rows
         return self._known[1]

@@ -87,7 +87,7 @@ class _Convolutions(nn.Module):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2) * mask[:, None]
         x = x.transpose(1, 2)
-        most = x.masked_fill(~mask[..., None], torch.finfo(x.dtype).min).amax(1)
+        most = x.masked_fill(~mask[..., None], torch.finfo(x.dtype).min).amax(1) * mask.any(1, keepdim=True)
         return F.leaky_relu(self.join(torch.cat([_mean(x, mask), most], dim=1)), 0.2)
 
 

@@ -35,7 +35,13 @@ class Directions(nn.Module):
             self.register_buffer("basis", torch.eye(width)[:, : self.count].contiguous())
 
     def fit(self, sequences: Sequence[Tensor]) -> None:
-        """Real features, each sequence (T, D)."""
+        """Real features, each sequence (T, D). Raises ValueError for numbers that are none."""
+        for number, sequence in enumerate(sequences):
+            if not sequence.isfinite().all():
+                raise ValueError(
+                    f"Sequence {number} of the training part (counted from 0) holds a number that is not finite. Features are finite numbers. "
+                    "Look at that row's file."
+                )
         x = torch.cat(list(sequences)).float()
         mean = x.mean(0)
         self.get_buffer("mean").copy_(mean)

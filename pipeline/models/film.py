@@ -33,7 +33,5 @@ def grey(x: Tensor, width: int = 64) -> np.ndarray:
 
 
 def coarse(x: Tensor) -> Tensor:
-    """(B, T, K) of what metrics read: of frames the means of an 8 x 8 grid."""
-    if x.ndim == 3:
-        return x
+    """Frames (B, T, 3, S, S) -> (B, T, K), what metrics read of them: the means of an 8 x 8 grid."""
     return F.adaptive_avg_pool2d(x.flatten(0, 1), 8).flatten(1).unflatten(0, x.shape[:2])

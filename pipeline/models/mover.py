@@ -127,7 +127,7 @@ class MannerReader(nn.Module):
         x, mask = moves.zeroed().data, moves.mask[:, None]
         x = F.leaky_relu(self.one(torch.cat([x, x.square()], dim=2).transpose(1, 2)), 0.2) * mask
         x = F.leaky_relu(self.two(x), 0.2)
-        most = x.masked_fill(~mask, torch.finfo(x.dtype).min).amax(2)
+        most = x.masked_fill(~mask, torch.finfo(x.dtype).min).amax(2) * mask.any(2)  # nothing of a sequence of nothing
         mean = (x * mask).sum(2) / mask.sum(2).clamp(min=1)
         return self.norm(self.join(torch.cat([mean, most], dim=1)).float())
 

@@ -32,4 +32,6 @@ def verdict(model: Model, means: Mapping[str, float]) -> str:
 def show(model: Model, batch: Batch, track: Track, step: int) -> None:
     """What they make now."""
     for name, head in contests(model).items():
-        track.sample(name, head.picture(batch), step)
+        made = head.picture(batch)
+        if len(made):  # a batch may hold nothing that it forecasts
+            track.sample(name, made, step)

@@ -5,6 +5,7 @@ In: a model and a dataset. Out: loss, scores and truths by head, and their metri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,12 @@ class Judged:
 
     @property
     def score(self) -> float:
-        """The mean over the heads of the metric that each is watched by: it chooses the best epoch."""
-        return sum(float(found[self.heads[name].watched]) for name, found in self.metrics().items()) / len(self.heads)
+        """The mean over the heads of the metric that each is watched by: it chooses the best epoch. What is not known (nan) is left out;
+        where nothing is known it is -inf, and the loss chooses.
+        """
+        watched = (float(found[self.heads[name].watched]) for name, found in self.metrics().items())
+        known = [value for value in watched if not math.isnan(value)]
+        return sum(known) / len(known) if known else -math.inf
 
 
 @torch.inference_mode()

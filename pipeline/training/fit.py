@@ -254,7 +254,7 @@ def _end_epoch(
         reached = (runtime.agree(judged.score), runtime.agree(-judged.loss))
         if reached > now.best:
             now.best, now.best_epoch = reached, now.epoch
-            now.best_weights = {name: p.cpu().clone() for name, p in _learned(model).items()}
+            now.best_weights = {name: p.detach().cpu().clone() for name, p in _kept(model).items()}
         elif plan.patience is not None and now.epoch - now.best_epoch >= plan.patience:
             now.is_finished = True
         track.log(

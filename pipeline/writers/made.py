@@ -16,6 +16,9 @@ import numpy as np
 
 from pipeline.media.write import write_video
 from pipeline.whole import write_whole
+from pipeline.writers.names import safe
+
+WIDEST = 60_000  # pixels of a sheet: what is behind them is in the clips
 
 FOR_FRAMES, FOR_FEATURES, FOR_TEXTS = ("mp4", "gif", "png"), ("npz",), ("txt",)
 
@@ -35,6 +38,7 @@ def write_made(
     """One .mp4 or .gif a clip; one sheet.png of all, a row a clip; one made.npz of all, by name; one made.txt, a line a sentence."""
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
+    names = [safe(name.replace("/", "_")) for name in names]
     for kind in formats:
         if kind in ("mp4", "gif"):
             for name, clip in zip(names, values, strict=True):
@@ -60,7 +64,7 @@ def _together(kind: str, names: Sequence[str], values: Sequence[np.ndarray | str
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
         return file.getvalue()
-    sheet = np.concatenate([np.concatenate(list(clip), axis=1) for clip in arrays])
+    sheet = np.concatenate([np.concatenate(list(clip[: WIDEST // clip.shape[2]]), axis=1) for clip in arrays])
     return cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))[1].tobytes()
 
 
