@@ -48,6 +48,17 @@ def test_what_is_drawn_has_each_classs_mean_and_spread_and_copies_nothing() -> N
     assert float((manners.sum(1)).std()) == pytest.approx(BLUR * 2**0.5, rel=0.05) and apart.isfinite().all()
 
 
+def test_it_draws_also_where_it_was_moved_within_inference_mode() -> None:
+    bank, _, labels = filled()
+    codes = torch.randn(400, 4), torch.randn(400, 2)
+    expected = bank.draw(*codes, labels)[0]
+    with torch.inference_mode():
+        moved = bank.to(torch.float64)
+        assert moved.get_buffer("contents").is_inference()
+        found = moved.draw(codes[0].double(), codes[1].double(), labels)[0]
+    assert torch.allclose(found.float(), expected, atol=1e-3)
+
+
 def test_codes_near_zero_take_usual_ones_and_rising_ones_walk_along_the_class() -> None:
     bank, contents, labels = filled()
     codes = torch.zeros(101, 4)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from toy_training import PLAN, SignalAt, make_toy
 
 import pipeline.models.core as core_file
+import pipeline.training.fit as fit_file
 from pipeline.cores import CoreSection
 from pipeline.data.batch import Batch
 from pipeline.data.vocabulary import Vocabulary
@@ -38,6 +39,7 @@ from pipeline.models.model import Model
 from pipeline.padded import Padded
 from pipeline.questions import ClassifySection
 from pipeline.recipe import Recipe, SeriesSection
+from pipeline.training.evaluate import Judged
 from pipeline.training.fit import STATE, saved_step
 from pipeline.training.runtime import Interrupted, seed_step
 
@@ -162,6 +164,8 @@ def test_a_critic_sees_no_padding(core: CoreSection | None) -> None:
     zeroed = Padded(x, lengths).zeroed().data
     short = [critic(zeroed[i : i + 1, : int(lengths[i])], lengths[i : i + 1], labels[i : i + 1]) for i in range(3)]
     assert torch.allclose(torch.cat(short), critic(zeroed, lengths, labels), atol=1e-5)
+    nothing = critic(torch.zeros(1, 4, 5), torch.tensor([0]), labels[:1])
+    assert float(nothing.abs()) < 100, "of a sequence of nothing it knows nothing"
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -339,6 +343,24 @@ def test_interrupted_and_resumed_both_players_are_bit_equal(tmp_path: Path) -> N
     state = torch.load(tmp_path / "whole" / STATE, weights_only=True)
     assert set(state["movers"]) == {"model", "clip"}
     assert any("average" in name for name in state["model"]) and any(name.endswith("._u") for name in state["model"])
+
+
+def test_the_best_epoch_is_what_it_makes_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average learns by no gradient, and it is what makes sequences."""
+    made, then = _Toy(tmp_path / "series"), list[dict[str, bytes]]()
+
+    def told(model: Model, *_: Any, **__: Any) -> Judged:
+        then.append(_bytes(model))
+        score = 0.9 if len(then) == 2 else 0.1  # the second epoch is the best
+        monkeypatch.setattr(Judged, "metrics", lambda self: {"clip": {"closeness": score}})
+        return Judged(0.0, {"clip": []}, {"clip": model.head("clip")})
+
+    monkeypatch.setattr(fit_file, "judge", told)
+    model = made.model()
+    now = made.toy.fit(model, tmp_path / "run", replace(PLAN, epochs=4))
+    assert now.best_epoch == 1 and len(then) == 4
+    best = {name: value for name, value in _bytes(model).items() if name.startswith("heads.")}
+    assert best == {name: then[1][name] for name in best} != {name: then[3][name] for name in best}
 
 
 def test_a_game_that_is_over_stops_and_says_why(tmp_path: Path) -> None:

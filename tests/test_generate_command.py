@@ -15,6 +15,7 @@ from commands import call
 from made_videos import make_video
 from toy_training import CPU, make_toy
 
+from pipeline.config import Config
 from pipeline.data.dataset import RowDataset
 from pipeline.makings import BELONGS
 from pipeline.recipe import FramesSection, Recipe
@@ -163,6 +164,7 @@ def test_truncated_codes_lie_nearer_to_what_is_usual(clips: Path, tmp_path: Path
         (["--image", "a.png"], "trained to draw its content"),
         (["--truncation", "0"], "truncation is 0. Give a number above 0 and at most 1"),
         (["--truncation", "1.5"], "truncation is 1.5. Give a number above 0 and at most 1"),
+        (["--length", "5000000", "--count", "3"], "15,000,000 steps, and at most 10,000,000 are made at a time"),
     ],
 )
 def test_a_wish_that_cannot_be_is_a_sentence(
@@ -171,6 +173,11 @@ def test_a_wish_that_cannot_be_is_a_sentence(
     assert call("generate", "--model", clips / "run", "--out", tmp_path / "out", *options) in (2, 3)
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_seed_may_be_as_long_as_the_clock_in_nanoseconds(clips: Path, tmp_path: Path) -> None:
+    asked = ["--model", clips / "run", "--seed", "1795694400123456789", "--content-seed", "1795694400123456788"]
+    assert call("generate", *asked, "--format", "png", "--out", tmp_path) == 0
 
 
 def test_sequences_need_a_folder(clips: Path, capsys: Any) -> None:
@@ -210,6 +217,9 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
     capsys.readouterr()
     assert call("generate", "--model", run, "--image", tmp_path / "broken.png", "--out", tmp_path / "no") != 0
     assert "The file is a picture" in (told := capsys.readouterr().err) and "Traceback" not in told
+    (tmp_path / "empty.png").write_bytes(b"")
+    assert call("generate", "--model", run, "--image", tmp_path / "empty.png", "--out", tmp_path / "no") != 0
+    assert "empty" in (told := capsys.readouterr().err) and "Traceback" not in told
 
 
 @pytest.mark.parametrize(
@@ -223,6 +233,10 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
             "power of two",
         ),
         ({"heads": {"clip": {"kind": "generate", "critic": {"spectral": False}}}}, "nothing holds the critic"),
+        (
+            {"encoder": {"kind": "tokens"}, "heads": {"clip": {"kind": "generate", "makes": "tokens"}}},
+            "texts that begin and end, and encoder.ends is false",
+        ),
         (
             {
                 "encoder": {"kind": "frames", "size": 32},
@@ -245,6 +259,31 @@ def test_a_recipe_that_cannot_generate_says_why(settings: dict[str, Any], senten
 def test_frames_are_learned_from_pixels_and_features_from_what_is_stored(tmp_path: Path, capsys: Any) -> None:
     assert call("config", "puppets/generate.yaml", "data.read=features") == 2
     assert "frames are learned from data.read: pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"heads": {"next": {"kind": "generate"}}, "encoder": {"kind": "frames", "train_blocks": 1}},
+            "encoder.train_blocks = 1 changes them",
+        ),
+        (
+            {
+                "heads": {"next": {"kind": "forecast", "steps": 3, "adversary": {}}},
+                "encoder": {"kind": "frames", "train_blocks": 1},
+            },
+            "encoder.train_blocks = 1 changes them",
+        ),
+        (
+            {"heads": {"next": {"kind": "generate"}}, "training": {"carry": True}, "data": {"path": "x", "window": 4}},
+            "training.carry reads the windows of a row one after another",
+        ),
+    ],
+)
+def test_a_critic_needs_features_that_stay_and_samples_of_their_own(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        validate(Config, {"encoder": {"kind": "series"}, "data": {"path": "x"}, **settings}, "x")
 
 
 def test_no_cnn_is_a_backbone_too() -> None:

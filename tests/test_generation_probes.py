@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.metrics.probes import (
+    _folds,
     discriminative_score,
     persistence_error,
     predictive_score,
@@ -73,6 +74,21 @@ def test_whole_groups_are_held_out():
     ask = partial(discriminative_score, clips[:60], clips[60:], epochs=40)
     assert ask() > 0.4  # it knows the people
     assert ask(groups=names, made_groups=names) < 0.3
+
+
+@pytest.mark.parametrize("probe", ["weak", "strong"])
+def test_a_group_on_both_sides_is_held_out_on_both(probe):
+    """Each person acts once for either side and like nobody else: who knows a person from one side tells nothing of the other, or all wrongly."""
+    random = np.random.default_rng(0)
+    people = random.normal(size=(40, 1, 8)) * 3
+    first, second = ([p + random.normal(0, 0.1, (6, 8)) for p in people] for _ in range(2))
+    names = [f"person {i}" for i in range(40)]
+    assert discriminative_score(first, second, probe, groups=names, made_groups=names) < 0.15
+    place: dict = {}
+    torch.manual_seed(0)
+    one = _folds(first, names, 3, place)
+    other = _folds(second, names[::-1], 3, place)
+    assert one.tolist() == other.tolist()[::-1] and set(one.tolist()) == {0, 1, 2}
 
 
 def test_a_probe_leaves_the_random_state_the_threads_and_the_gradients_alone():

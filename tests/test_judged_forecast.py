@@ -86,10 +86,21 @@ def test_the_critic_sees_the_values_before_and_behind_a_place() -> None:
         assert torch.allclose(made[0, 2:], point[0], atol=1e-6)
 
 
+def test_a_training_part_of_short_rows_is_refused() -> None:
+    head = model().head("next")
+    assert isinstance(head, JudgedForecast)
+    head.fit([torch.randn(5, 4), torch.randn(2, 4)])
+    with pytest.raises(ValueError, match=r"The longest row of the training part has 4 steps, .* 2 \+ 3"):
+        head.fit([torch.randn(4, 4), torch.randn(2, 4)])
+    with pytest.raises(ValueError, match="Sequence 1 of the training part .* not finite"):
+        head.fit([torch.randn(9, 4), torch.full((9, 4), torch.nan)])
+
+
 def test_rows_too_short_to_judge_cost_nothing() -> None:
     one = model(penalty=1.0)
-    for player in ("model", "next"):
+    for player, wanted in (("model", {"next", "next_judged"}), ("next", {"next_critic", "next_penalty"})):
         terms, _ = one(batch((4, 2)), player)
+        assert set(terms) == wanted, "the same as of a process that has windows: their means are taken together"
         assert all(float(value.detach()) == 0 for value in terms.values())
         torch.stack(list(terms.values())).sum().backward()
 

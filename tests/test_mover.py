@@ -78,6 +78,14 @@ def test_parts_are_the_whole_and_padding_costs_nothing() -> None:
     assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-5)
 
 
+def test_a_sequence_of_nothing_has_a_manner_too() -> None:
+    one = generator().eval()
+    with torch.no_grad():
+        found = one.read(Padded(torch.randn(2, 5, 3), torch.tensor([5, 0])))
+        long = one.reads.join(torch.zeros(1, one.reads.join.in_features))
+    assert found.isfinite().all() and torch.allclose(found[1], one.reads.norm(long)[0], atol=1e-5)
+
+
 def test_it_learns_how_steps_follow_each_other_and_which_manner_is_meant() -> None:
     """Two manners, slow and large, quick and small: what is made in a manner that was read has its memory and its size."""
     torch.manual_seed(0)

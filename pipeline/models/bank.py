@@ -91,7 +91,7 @@ class Bank(nn.Module):
         )  # what was moved within inference mode counts no versions
         if self._known is None or version < 0 or self._known[0] != version or len(self._known[1]) != count:
             contents, classes = (self.get_buffer(n)[: len(self)] for n in ("contents", "classes"))
-            apart = contents.double()
+            apart = contents.double().clone()
             for label in classes.unique():
                 apart[classes == label] -= apart[classes == label].mean(0)
             energies, basis = spread(apart)

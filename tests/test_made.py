@@ -1,0 +1,73 @@
+"""What a head that makes sequences says of itself: real ones get 1, noise gets 0, and what cannot be known is not a number."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.metrics.made import scores_of_sequences
+from pipeline.training.evaluate import Judged
+from pipeline.writers.made import WIDEST, write_made
+
+
+def walks(count: int, seed: int, kinds: int = 1) -> list[np.ndarray]:
+    """Smooth sequences (10, 6); of several kinds, one after another, each elsewhere and of another pace."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        kind = number % kinds
+        phase = random.uniform(0, 2 * np.pi, 6)
+        found.append(np.sin(np.arange(10)[:, None] * (0.3 + kind) + phase) + 5 * kind)
+    return found
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_real_ones_get_one_and_noise_nothing_whatever_the_order_of_the_rows(kinds: int) -> None:
+    real, random = walks(200, 0, kinds), np.random.default_rng(2)
+    steps = np.concatenate(real)
+    garbage = [random.normal(steps.mean(0), steps.std(0), one.shape) for one in real]
+    assert scores_of_sequences(real, walks(200, 1, kinds))["closeness"] == pytest.approx(1, abs=0.05)
+    assert scores_of_sequences(real, garbage)["closeness"] == pytest.approx(0, abs=0.1)
+    frozen = [np.repeat(one[:1], 10, 0) for one in walks(200, 1, kinds)]
+    assert scores_of_sequences(real, frozen)["closeness"] < 0.5
+
+
+def test_what_stands_still_or_is_too_few_has_no_score() -> None:
+    still = [np.ones((10, 6)) * number for number in range(8)]
+    assert math.isnan(scores_of_sequences(still, walks(8, 0))["closeness"])
+    assert math.isnan(scores_of_sequences(walks(3, 0), walks(3, 1))["closeness"])
+
+
+def test_an_unknown_score_leaves_the_choice_of_an_epoch_to_the_others_and_to_the_loss() -> None:
+    class Says:
+        def __init__(self, value: float) -> None:
+            self.watched, self.value = "score", value
+
+        def metrics(self, evidence: object) -> dict[str, float]:
+            return {"score": self.value}
+
+    def score(*values: float) -> float:
+        heads = {str(number): Says(value) for number, value in enumerate(values)}
+        return Judged(0.0, {name: [] for name in heads}, heads).score  # type: ignore[arg-type]
+
+    assert score(0.5, 0.7) == pytest.approx(0.6) and score(0.5, math.nan) == 0.5
+    assert score(math.nan) == score(math.nan, math.nan) == -math.inf
+
+
+@pytest.mark.parametrize("name", ["sit/stand_seed0_000", "../x_seed0_000"])
+def test_no_class_leads_out_of_the_folder_or_into_another(tmp_path: Path, name: str) -> None:
+    clip = np.zeros((3, 16, 16, 3), np.uint8)
+    written = write_made(tmp_path / "out", ("mp4", "gif", "png"), [name], [clip], 5)
+    assert all(path.parent == tmp_path / "out" and path.stat().st_size for path in written)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_sheet_shows_as_many_looks_as_a_picture_holds(tmp_path: Path) -> None:
+    clip = np.zeros((WIDEST // 16 + 50, 16, 16, 3), np.uint8)
+    write_made(tmp_path, ("png",), ["x"], [clip], 5)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None and sheet.shape == (16, WIDEST // 16 * 16, 3)
