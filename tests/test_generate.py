@@ -314,25 +314,26 @@ class _Toy:
         for part in (self.toy.train, self.toy.val, self.toy.test):
             part.targets["clip"] = part.targets["action"]
 
-    def model(self, seed: int = 0) -> Model:
+    def model(self, seed: int = 0, alone: float = 0.0) -> Model:
         width = self.toy.train.source.read(self.toy.train.rows[0], 0, 1)[0].shape[1]
-        return build(width, seed, disguise=0.5, penalty=1.0, penalty_share=0.5)
+        return build(width, seed, disguise=0.5, penalty=1.0, penalty_share=0.5, alone=alone)
 
 
 def _bytes(model: Model) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
 
 
-def test_interrupted_and_resumed_both_players_are_bit_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [0.0, 0.5])
+def test_interrupted_and_resumed_both_players_are_bit_equal(tmp_path: Path, alone: float) -> None:
     made = _Toy(tmp_path / "series")
     toy, plan = made.toy, replace(PLAN, epochs=3, save_every=3, show_every=5, betas=(0.0, 0.99), opponent_lr=2.0)
-    whole = made.model()
+    whole = made.model(alone=alone)
     toy.fit(whole, tmp_path / "whole", plan, val=False)
     for at in (20, 60):
         with pytest.raises(Interrupted):
-            toy.fit(made.model(), tmp_path / "broken", plan, val=False, train=SignalAt(toy.train, at, signal.SIGTERM),
+            toy.fit(made.model(alone=alone), tmp_path / "broken", plan, val=False, train=SignalAt(toy.train, at, signal.SIGTERM),
                     from_step=saved_step(tmp_path / "broken"))  # fmt: skip
-    broken = made.model(seed=5)
+    broken = made.model(seed=5, alone=alone)
     toy.fit(broken, tmp_path / "broken", plan, val=False, from_step=saved_step(tmp_path / "broken"))
     assert _bytes(whole) == _bytes(broken), "both players, the average, and what spectral norms remember"
     names = sorted(p.name for p in (tmp_path / "whole/samples").iterdir())
