@@ -149,9 +149,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _list_config(options: argparse.Namespace) -> int:
-    from pipeline.config import describe_settings, dump_config
+    from pipeline.config import Config, dump_config
+    from pipeline.section import describe_settings
 
-    print(dump_config(_config(options.config, options.settings)) if options.config else describe_settings(), end="")
+    print(
+        dump_config(_config(options.config, options.settings)) if options.config else describe_settings(Config), end=""
+    )
     return 0
 
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.recipe import Recipe
-from pipeline.section import ConfigError, Fraction, Positive, Section, near, sections_in, type_name, validate
+from pipeline.section import ConfigError, Fraction, Positive, Section, near, validate
 from pipeline.training.augment import ClipAugment, SeriesMirror
 from pipeline.training.fit import Plan
 
@@ -380,32 +380,3 @@ def _override(values: dict[str, Any], override: str) -> None:
             )
         place[part] = place = dict(inner)
     place[last] = value
-
-
-def describe_settings() -> str:
-    """Every setting with its type, default and meaning, one a line."""
-    return "\n".join(_describe(Config, "")) + "\n"
-
-
-def _describe(section: type[Section], prefix: str) -> list[str]:
-    lines = []
-    for name, info in section.model_fields.items():
-        inner = sections_in(info.annotation)
-        if inner:
-            key = f"{prefix}{name}." if "dict" not in str(info.annotation) else f"{prefix}{name}.NAME."
-            for one in inner:
-                kind = one.model_fields.get("kind")
-                lines.append(
-                    f"\n{key[:-1]}"
-                    + (f" (kind: {kind.default})" if kind else "")
-                    + f": {(one.__doc__ or '').splitlines()[0]}"
-                )
-                lines += _describe(one, key)
-            continue
-        if name == "kind":
-            continue
-        default = "required" if info.is_required() else f"default {info.default}"
-        lines.append(
-            f"  {prefix + name:<32} {type_name(info.annotation):<44} {default:<24} {info.description or ''}".rstrip()
-        )
-    return lines

@@ -206,6 +206,11 @@ class GenerateSection(Section):
             raise ValueError(
                 f"other_wish: {self.other_wish} is for first frames and wishes; set first_frame, 10 for example, and labels: true, or leave it out"
             )
+        if self.other_wish and self.pictures:
+            raise ValueError(
+                f"other_wish: {self.other_wish} asks of a frame what no real clip of its class does, and the critic of pictures would see that by "
+                f"the frame; leave it out, or pictures: {self.pictures}"
+            )
         if self.first_frame and self.pose_size > self.content_size:
             raise ValueError(
                 f"a movement begins with the pose of the first frame, and pose_size {self.pose_size} is above content_size {self.content_size}; "

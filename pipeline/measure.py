@@ -53,6 +53,21 @@ def measure(
     return rows
 
 
+def part_of(row: dict[str, Any]) -> str:
+    """What a row of the table was measured on."""
+    return "test" if row["order"] == "forward" else f"test_{row['order']}"
+
+
+def other_split(prepared: Prepared, checkpoint: Checkpoint) -> str:
+    """A warning where rows or their split are not those of the training, so that what is tested may have been learned; else empty."""
+    if checkpoint.notes.get("data") in (None, prepared.manifest.fingerprint):
+        return ""
+    return (
+        "  note: the rows or their split are not those that this model was trained with, so it may have learned from rows that are tested now. "
+        "Train it again, or give data that it cannot know."
+    )
+
+
 def _unknown(
     config: Config, prepared: Prepared, model: Model, head: str, judged: Judged, place: Runtime
 ) -> dict[str, Any]:

@@ -178,7 +178,9 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
         fraction_validation=data.validation,
         folds=data.folds,
         fold=data.fold,
-        seed=config.training.seed if data.split == "manifest" else 0,  # who is tested is no luck of a training
+        seed=config.training.seed
+        if data.split in ("manifest", "none")
+        else 0,  # who is tested is no luck of a training
     )
     if not data.validation:  # nothing is held out to choose an epoch, so those rows learn
         rows = tuple(replace(r, split="train") if r.split == "val" else r for r in rows)

@@ -26,7 +26,7 @@ from pipeline.heads.generate import Generate
 from pipeline.heads.judged_forecast import JudgedForecast
 from pipeline.inference.batch import predict_all
 from pipeline.inference.predictor import Predictor, answering_threads
-from pipeline.measure import make_report, measure, split_dataset
+from pipeline.measure import make_report, measure, other_split, part_of, split_dataset
 from pipeline.media.folder import find_texts, find_videos
 from pipeline.models.head import Reader
 from pipeline.models.model import Model
@@ -92,7 +92,7 @@ def train(config: Config, say: Say, on_video: OnVideo = lambda done, total: None
             checkpoint, now = _learn(config, prepared, place, folder, track, loud, begun)
             rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
             for row in rows:
-                track.log({"step": now.step, "epoch": now.epoch, "part": _part(row), **_numbers(row)})
+                track.log({"step": now.step, "epoch": now.epoch, "part": part_of(row), **_numbers(row)})
             if place.is_first and rows:
                 for row in (r for r in rows if r["order"] == "forward" and "confusion" in r):
                     track.confusion(checkpoint.vocabularies[row["head"]].names, row["confusion"])
@@ -115,6 +115,8 @@ def evaluate(
     with runtime(config.training.device, _threads(config)) as place:
         checkpoint = load_model(folder)
         prepared = prepare(config, place, say, on_video, _words_of(checkpoint))
+        if not overrides and (doubt := other_split(prepared, checkpoint)):
+            say(doubt)
         rows = measure(config, prepared, checkpoint, place, name=config.core.cell)
         if not rows:
             raise ConfigError(
@@ -334,10 +336,6 @@ def _fit_statistics(model: Model, learns: RowDataset) -> None:
     if learns.source.reads_pixels:
         raise ConfigError("encoder.normalise = fitted needs stored features, and this run reads pixels. Use layer.")
     encoder.fit(learns.source.read(row, 0, n)[0] for row, n in zip(learns.rows, learns.full_lengths, strict=True))
-
-
-def _part(row: dict[str, Any]) -> str:
-    return "test" if row["order"] == "forward" else f"test_{row['order']}"
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:

@@ -122,3 +122,32 @@ def _walk(annotation: Any, location: tuple[Any, ...]) -> tuple[list[str], list[t
         names, found = _walk(choices[0].model_fields[part].annotation, rest)
         return [str(part), *names], found
     return [str(p) for p in location], choices
+
+
+def describe_settings(section: type[Section]) -> str:
+    """Every setting of a section with its type, default and meaning, one a line."""
+    return "\n".join(_describe(section, "")) + "\n"
+
+
+def _describe(section: type[Section], prefix: str) -> list[str]:
+    lines = []
+    for name, info in section.model_fields.items():
+        inner = sections_in(info.annotation)
+        if inner:
+            key = f"{prefix}{name}." if "dict" not in str(info.annotation) else f"{prefix}{name}.NAME."
+            for one in inner:
+                kind = one.model_fields.get("kind")
+                lines.append(
+                    f"\n{key[:-1]}"
+                    + (f" (kind: {kind.default})" if kind else "")
+                    + f": {(one.__doc__ or '').splitlines()[0]}"
+                )
+                lines += _describe(one, key)
+            continue
+        if name == "kind":
+            continue
+        default = "required" if info.is_required() else f"default {info.default}"
+        lines.append(
+            f"  {prefix + name:<32} {type_name(info.annotation):<44} {default:<24} {info.description or ''}".rstrip()
+        )
+    return lines

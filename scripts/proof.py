@@ -16,6 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import Config, dump_config, load_config
+from pipeline.run import run_folder, train
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK = Path("runs/show")
 
@@ -44,11 +47,22 @@ def unreel(*arguments: str | Path, code: int | None = 0, **options: Any) -> subp
     return command(sys.executable, "-m", "pipeline.cli", *arguments, code=code, **options)
 
 
+def is_done(config: Config) -> bool:
+    """Whether a run of just this config lies in its folder, finished. One of another config is removed: it would prove another thing."""
+    folder = run_folder(config)
+    kept = folder / "config.yaml"
+    if kept.is_file() and dump_config(load_config(kept)) != dump_config(config):
+        shutil.rmtree(folder)
+    return (folder / "report.json").is_file()
+
+
 def train_on_two(config: str, *settings: str) -> None:
-    """Train a config by two processes, as `torchrun` does on two cores."""
+    """Train a config by two processes, as `torchrun` does on two cores, or go on with that; nothing where it is done."""
+    if is_done(load_config(REPOSITORY / "configs" / config, [*settings, "tracking.wandb=off"])):
+        return
     command(
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline.cli",
-        "train", REPOSITORY / "configs" / config, *settings,
+        "train", REPOSITORY / "configs" / config, *settings, "tracking.wandb=off",
     )  # fmt: skip
 
 
@@ -67,13 +81,9 @@ def train_all(config: str, settings: Sequence[Sequence[str]], processes: int = 2
 
 
 def _train(job: tuple[str, list[str]]) -> dict[str, Any]:
-    from pipeline.config import load_config
-    from pipeline.run import run_folder, train
-
     config = load_config(REPOSITORY / "configs" / job[0], [*job[1], "tracking.wandb=off"])
-    done = run_folder(config) / "report.json"
-    if done.is_file():
-        return json.loads(done.read_text(encoding="utf-8"))
+    if is_done(config):
+        return report(run_folder(config))
     return train(config, lambda text: None).report
 
 

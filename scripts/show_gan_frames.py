@@ -60,8 +60,7 @@ def _prepared(name: str, data: Path, work: Path) -> Path:
 
 def _trained(config: str, settings: Sequence[str], run: Path) -> float:
     """Train by two processes, or go on; seconds of training."""
-    if not (run / "report.json").is_file():
-        proof.train_on_two(config, *settings, f"run={run}", "tracking.wandb=off")
+    proof.train_on_two(config, *settings, f"run={run}")
     seconds = [r["time/seconds"] for r in proof.json_lines(run / "metrics.jsonl") if r["part"] == "train"]
     legs = [
         a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=True) if b < a

@@ -142,9 +142,16 @@ def test_evaluate_measures_what_the_training_measured(tiny_run, tmp_path, capsys
     assert call("evaluate", run) == 0
     again, first = (json.loads((p / "report.json").read_text()) for p in (run / "evaluation", tiny_run))
     assert again["rows"] == first["rows"]
-    assert "accuracy" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "accuracy" in said.out and "may have learned" not in said.err
     assert call("evaluate", run, "evaluation.orders=false") == 0
     assert len(json.loads((run / "evaluation/report.json").read_text())["rows"]) == 1
+    config = (run / "config.yaml").read_text()
+    assert "split: manifest" in config
+    (run / "config.yaml").write_text(config.replace("split: manifest", "split: group"))
+    capsys.readouterr()
+    assert call("evaluate", run) == 0
+    assert "it may have learned from rows that are tested now" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config, describe_settings, dump_config, load_config
-from pipeline.section import ConfigError, Section, sections_in, type_name
+from pipeline.config import Config, dump_config, load_config
+from pipeline.section import ConfigError, Section, describe_settings, sections_in, type_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 YAMLS = sorted((REPOSITORY / "configs").rglob("*.y*ml"))
@@ -306,7 +306,7 @@ def test_every_setting_says_what_it_means():
 
 
 def test_the_list_of_settings_holds_every_field_with_its_type_and_default():
-    lines = {line.split()[0]: line for line in describe_settings().splitlines() if line.startswith("  ")}
+    lines = {line.split()[0]: line for line in describe_settings(Config).splitlines() if line.startswith("  ")}
     wanted = {place: info for place, info in every_field().items() if not place.endswith(".kind")}
     assert set(lines) == set(wanted)
     for place, info in wanted.items():

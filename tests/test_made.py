@@ -40,6 +40,8 @@ def test_what_stands_still_or_is_too_few_has_no_score() -> None:
     still = [np.ones((10, 6)) * number for number in range(8)]
     assert math.isnan(scores_of_sequences(still, walks(8, 0))["closeness"])
     assert math.isnan(scores_of_sequences(walks(3, 0), walks(3, 1))["closeness"])
+    with pytest.raises(ValueError, match="NaN"):
+        scores_of_sequences([*walks(4, 0), np.full((10, 6), np.nan)], walks(5, 0))
 
 
 def test_an_unknown_score_leaves_the_choice_of_an_epoch_to_the_others_and_to_the_loss() -> None:
@@ -58,11 +60,11 @@ def test_an_unknown_score_leaves_the_choice_of_an_epoch_to_the_others_and_to_the
     assert score(math.nan) == score(math.nan, math.nan) == -math.inf
 
 
-@pytest.mark.parametrize("name", ["sit/stand_seed0_000", "../x_seed0_000"])
+@pytest.mark.parametrize("name", ["sit/stand_seed0_000", "../x_seed0_000", "跑" * 90 + "_seed0_000"])
 def test_no_class_leads_out_of_the_folder_or_into_another(tmp_path: Path, name: str) -> None:
     clip = np.zeros((3, 16, 16, 3), np.uint8)
-    written = write_made(tmp_path / "out", ("mp4", "gif", "png"), [name], [clip], 5)
-    assert all(path.parent == tmp_path / "out" and path.stat().st_size for path in written)
+    written = write_made(tmp_path / "out", ("mp4", "gif", "png"), [name, name[:-1] + "1"], [clip, clip], 5)
+    assert all(path.parent == tmp_path / "out" and path.stat().st_size for path in written) and len(set(written)) == 5
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 

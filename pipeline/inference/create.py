@@ -24,7 +24,7 @@ from pipeline.models.generator import Codes
 from pipeline.section import near
 
 CHUNK = 32  # steps in memory at once; the state goes on
-MOST_STEPS = 10_000_000  # their noise is drawn beforehand
+MOST_STEPS = 1_000_000  # all of them, and their noise, are in memory at once
 
 
 class Made(NamedTuple):
@@ -70,12 +70,12 @@ def make_sequences(
     """
     checkpoint.model.to(device).eval()
     head = generator_of(checkpoint)
-    labels = _labels(head, label, count).to(device)
     if count * length > MOST_STEPS:
         raise ValueError(
             f"{count} sequences of {length} steps are {count * length:,} steps, and at most {MOST_STEPS:,} are made at a time. Make fewer, or "
             "shorter ones."
         )
+    labels = _labels(head, label, count).to(device)
     codes = _drawn(head, count, length, seed, device)
     if content_seed is not None:
         codes = codes._replace(content=_drawn(head, count, length, content_seed, device).content)

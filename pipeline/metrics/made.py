@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.metrics.captions import bleu
 from pipeline.metrics.controls import noise
-from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
+from pipeline.metrics.generation import Space, as_clips, diversity_ratio, frechet_pooled, frechet_time, share_of_the_way
 
 MOST_TEXTS = 256
 """Each is compared with each: thousands would take hours."""
@@ -36,6 +36,7 @@ def scores_of_sequences(real: Sequence[np.ndarray], made: Sequence[np.ndarray]) 
     if len(pairs) < 4:
         return {"closeness": float("nan")}
     real, made = [r for r, _ in pairs], [m for _, m in pairs]
+    real = as_clips(real)
     try:
         space = Space.fit(real)
     except ValueError:  # most of it stands still: no changes to measure

@@ -78,6 +78,10 @@ def discriminative_score(
         fold = _folds(first, groups, folds, place)
         named = groups is not None and made_groups is not None  # then a group may stand on both sides
         fold = torch.cat([fold, _folds(second, made_groups, folds, place if named else {})])
+        if any(len(set(y[fold != held].tolist())) < 2 for held in range(folds)):
+            raise ValueError(
+                f"All groups of one side fall into one of {folds} folds, so a probe would learn from the other alone. Give clips of more groups."
+            )
         right = torch.empty(len(y))
         for held in range(folds):
             train, test = fold != held, fold == held

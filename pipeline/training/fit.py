@@ -252,7 +252,7 @@ def _end_epoch(
         judged = judge(model, validation, batch_size=plan.batch_size, device=runtime.device)
         metrics = judged.metrics()
         reached = (runtime.agree(judged.score), runtime.agree(-judged.loss))
-        if reached > now.best:
+        if reached > now.best or (reached[0] == -float("inf") and contests(model)):  # losses of a game do not compare
             now.best, now.best_epoch = reached, now.epoch
             now.best_weights = {name: p.detach().cpu().clone() for name, p in _kept(model).items()}
         elif plan.patience is not None and now.epoch - now.best_epoch >= plan.patience:

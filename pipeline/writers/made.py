@@ -38,7 +38,7 @@ def write_made(
     """One .mp4 or .gif a clip; one sheet.png of all, a row a clip; one made.npz of all, by name; one made.txt, a line a sentence."""
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    names = [safe(name.replace("/", "_")) for name in names]
+    names = [_as_file(name) for name in names]
     for kind in formats:
         if kind in ("mp4", "gif"):
             for name, clip in zip(names, values, strict=True):
@@ -54,6 +54,12 @@ def write_made(
             write_whole(path, _together(kind, names, values))
             written.append(path)
     return written
+
+
+def _as_file(name: str) -> str:
+    """CLASS_seed0_000 -> a name that is no path; of a long class its beginning."""
+    kind, mark, number = name.rpartition("_seed")
+    return safe(kind.replace("/", "_").encode()[:140].decode(errors="ignore")) + mark + number
 
 
 def _together(kind: str, names: Sequence[str], values: Sequence[np.ndarray | str]) -> bytes:
