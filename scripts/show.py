@@ -220,7 +220,7 @@ PROMISES = [
     Promise(
         "gan-frames",
         "clips of puppets (32 x 32) and weizmann4 (64 x 64) from noise and a wish, judged by networks that took no part",
-        "changes in time 60 % and 40 % of the way from noise to real, above the controls; class 0.8 and 0.6; at most a quarter near training "
+        "changes in time 60 % and 40 % of the way from noise to real, above the controls; class 0.8 and 0.6; at most half near training "
         "clips; 20 minutes each",
         "show_gan_frames:gan_frames",
     ),

@@ -35,7 +35,7 @@ SETS = {
 STANDING = ("raise_arms", "walk_right", "walk_left", "bend_down")
 """Actions of puppets that begin alike and need no thing: a first frame of one may go on as another."""
 
-MOST_COPIED = 0.25
+MOST_COPIED = 0.5
 """Share of clips that may lie nearer to a training clip than 95 of 100 real clips of other persons do; luck alone gives 0.05."""
 
 ABLATED, INDEPENDENT = "weizmann4", "made, independent noise in place of the core"
