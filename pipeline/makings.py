@@ -28,7 +28,7 @@ from pipeline.section import Positive, Section
 
 BELONGS: dict[str, tuple[Makes, ...]] = {
     "motion": ("frames",), "channels": ("frames",), "pose_size": ("frames",), "remake": ("frames",), "surprise": ("frames",),
-    "pictures": ("frames",), "first_frame": ("frames",), "other_wish": ("frames",), "content_size": ("frames", "tokens"),
+    "pictures": ("frames",), "first_frame": ("frames",), "content_size": ("frames", "tokens"),
     "directions": ("features",), "manner_size": ("features",),
     "hidden": ("frames", "features"), "disguise": ("frames", "features"), "later": ("frames", "features"),
     "alone": ("frames", "features"), "temperature": ("tokens",),
@@ -139,14 +139,6 @@ class GenerateSection(Section):
             description="go on from a given first frame: weight of the distance to it; 0: none is given",
         ),
     ] = 0.0
-    other_wish: Annotated[
-        float,
-        Field(
-            ge=0,
-            lt=1,
-            description="of first_frame: part of the frames that are wished, while it learns, to go on as another frame's clip does",
-        ),
-    ] = 0.0
     pose_size: Annotated[
         int, Field(gt=0, description="of frames: numbers that say how a frame differs from others of its clip")
     ] = 32
@@ -202,15 +194,6 @@ class GenerateSection(Section):
                 raise ValueError(
                     f"{setting} is of {' and '.join(kinds)}, and makes is {self.makes}; leave {setting}: {value} out, or set makes: {kinds[0]}"
                 )
-        if self.other_wish and not (self.first_frame and self.labels):
-            raise ValueError(
-                f"other_wish: {self.other_wish} is for first frames and wishes; set first_frame, 10 for example, and labels: true, or leave it out"
-            )
-        if self.other_wish and self.pictures:
-            raise ValueError(
-                f"other_wish: {self.other_wish} asks of a frame what no real clip of its class does, and the critic of pictures would see that by "
-                f"the frame; leave it out, or pictures: {self.pictures}"
-            )
         if self.first_frame and self.pose_size > self.content_size:
             raise ValueError(
                 f"a movement begins with the pose of the first frame, and pose_size {self.pose_size} is above content_size {self.content_size}; "
@@ -267,7 +250,6 @@ class GenerateSection(Section):
             averaging=self.averaging,
             strength=self.disguise,
             first_frame=self.first_frame,
-            other_wish=self.other_wish,
             reader=self._reader(around.size) if self.makes == "frames" else None,
             remake=self.remake,
             surprise=self.surprise,

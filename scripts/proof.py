@@ -51,7 +51,7 @@ def is_done(config: Config) -> bool:
     """Whether a run of just this config lies in its folder, finished. One of another config is removed: it would prove another thing."""
     folder = run_folder(config)
     kept = folder / "config.yaml"
-    if kept.is_file() and dump_config(load_config(kept)) != dump_config(config):
+    if kept.is_file() and kept.read_text(encoding="utf-8") != dump_config(config):
         shutil.rmtree(folder)
     return (folder / "report.json").is_file()
 

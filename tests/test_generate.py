@@ -173,7 +173,7 @@ def test_the_penalty_passes_through_a_recurrent_critic(cell: Any) -> None:
     critic = CriticSection(core=CoreSection(cell=cell, hidden=6), spectral=False, hidden=12).build(5, 0, 0).train()
     x, lengths, labels = torch.randn(3, 6, 5), torch.tensor([6, 6, 6]), torch.zeros(3, dtype=torch.int64)
     terms = critics_turn(
-        "clip", "hinge", lambda side: [critic(side.sequences, lengths, labels)], (Side(x, None, labels), Side(x + 1, None, labels)),
+        "clip", "hinge", lambda side: [critic(side.sequences, lengths, labels)], (Side(x, None), Side(x + 1, None)),
         gamma=1.0, share=1.0, is_training=True, is_recurrent=True,
     )  # fmt: skip
     terms["clip_penalty"].backward()

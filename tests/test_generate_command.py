@@ -238,22 +238,6 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
             {"encoder": {"kind": "tokens"}, "heads": {"clip": {"kind": "generate", "makes": "tokens"}}},
             "texts that begin and end, and encoder.ends is false",
         ),
-        (
-            {
-                "encoder": {"kind": "frames", "size": 32},
-                "heads": {"clip": {"kind": "generate", "makes": "frames", "other_wish": 0.5}},
-            },
-            "other_wish: 0.5 is for first frames and wishes",
-        ),
-        (
-            {
-                "encoder": {"kind": "frames", "size": 32},
-                "heads": {
-                    "clip": {"kind": "generate", "makes": "frames", "first_frame": 1, "other_wish": 0.5, "pictures": 1}
-                },
-            },
-            "the critic of pictures would see that",
-        ),
         ({"heads": {"clip": {"kind": "generate", "core": {"bidirectional": True}}}}, "a movement goes one way"),
         (
             {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},
@@ -374,12 +358,9 @@ def test_a_setting_that_would_change_nothing_is_refused(makes: str) -> None:
         "alone": 0.5,
         "disguise": 0.5,
         "temperature": 2.0,
-        "other_wish": 0.5,
     }
     for setting, kinds in BELONGS.items():
         head = {"kind": "generate", "makes": makes, setting: others.get(setting, 8)}
-        if makes == "frames" and setting == "other_wish":
-            head["first_frame"] = 8
         settings = {"encoder": encoder[makes], "heads": {"clip": head}}
         if makes in kinds:
             validate(Recipe, settings, "x")

@@ -44,7 +44,6 @@ def frames_batch(lengths: tuple[int, ...] = (6, 4, 5), size: int = 16) -> Batch:
         {},
         {"pictures": 0.5},
         {"first_frame": 2.0},
-        {"first_frame": 2.0, "other_wish": 0.5},
         {"game": "relativistic", "pictures": 0.1},
     ],
 )
@@ -117,42 +116,6 @@ def test_what_goes_on_from_a_frame_is_read_in_that_frame_alone_and_takes_its_pix
             painter.keep[-1].bias[0] = bias  # type: ignore[index]
             made, _ = clip.generator(codes, torch.tensor([0, 1]))
             assert torch.allclose(made, shown[:, None].expand_as(made), atol=1e-4)
-
-
-def test_a_wish_against_the_frame_is_judged_by_how_it_moves_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    model = frames_model(first_frame=2.0, other_wish=0.5, alone=0.5)
-    clip = model.head("clip")
-    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator)
-    judged, wished = [], []
-    ask, imagine = clip._critic.forward, clip.generator.imagine
-
-    def seen(x: torch.Tensor, lengths: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        judged.append((x.detach(), labels))
-        return ask(x, lengths, labels)
-
-    def told(codes: Any, labels: torch.Tensor, *more: Any, **named: Any) -> Any:
-        wished.append(labels)
-        return imagine(codes, labels, *more, **named)
-
-    monkeypatch.setattr(clip._critic, "forward", seen)
-    monkeypatch.setattr(clip.generator, "imagine", told)
-    batch = frames_batch((6,) * 40)
-    own = torch.arange(40) % 2
-    model(batch, "clip")
-    (real, of_real), (made, of_made) = judged
-    hidden = (real[:, :, :6] == 0).all(2).all(1)
-    assert torch.equal(hidden, (made[:, :, :6] == 0).all(2).all(1)) and 8 < int(hidden.sum()) < 32
-    assert (real[hidden][:, :, 6:] != 0).any() and (made[hidden][:, :, 6:] != 0).any()
-    assert torch.equal(of_real, own) and torch.equal(of_made, torch.where(hidden, 1 - own, own))
-    assert torch.equal(of_made, wished[0]), "it is judged by what it was wished to do"
-    judged.clear()
-    model(batch, "model")
-    assert len(judged) == 1 and not torch.equal(judged[0][1], own)
-    model.eval()
-    judged.clear()
-    model(batch, "clip")
-    assert all(torch.equal(labels, own) and (x[:, :, :6] != 0).any(2).all() for x, labels in judged)
 
 
 def test_surprise_and_distance_by_hand() -> None:

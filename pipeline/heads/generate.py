@@ -58,8 +58,7 @@ class Generate(nn.Module):
         makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. directions: the numbers that
         features are made in. bank: of features: where their contents and manners come from. game: the losses. gamma: weight of R1 and R2 on a part
         `penalty_share` of the steps. disguise: strength of the augmentation that both kinds go through. first_frame: weight of the distance to a
-        given first frame, in which the reader then finds content and beginning; 0: both are drawn. other_wish: part of these that are
-        wished to do what another frame's clip does. reader: of frames: finds the codes of real clips.
+        given first frame, in which the reader then finds content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips.
         remake: weight of the distance between real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a
         nat. pictures: weight of the critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
         alone: on which part of the training's steps nobody judges: reader and painter learn by themselves, then they stand still and the game is
@@ -87,7 +86,6 @@ class Generate(nn.Module):
         averaging: float = 0.999,
         strength: float = 0.0,
         first_frame: float = 0.0,
-        other_wish: float = 0.0,
         reader: Reader | None = None,
         remake: float = 0.0,
         surprise: float = 0.0,
@@ -101,7 +99,6 @@ class Generate(nn.Module):
         self.game: Game = game
         self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
         self.generator, self.opponent = generator, critic
-        self.other_wish = other_wish
         self.reader, self.remake, self.surprise = reader, remake, surprise
         self.pictures, self.later = pictures, later
         self.alone, self.is_playing = alone, True
@@ -167,11 +164,10 @@ class Generate(nn.Module):
         """Of the generator (and of the reader) for the player "model", of the critic for the player of this head's name."""
         real, labels = self.real(seen), self._labels(batch)
         if player == self.name:
-            other = self._of_others(labels)
             with torch.no_grad():
-                sides = self._side(real, labels, other), self._played(real, labels, other)
+                sides = self._side(real, labels), self._played(real, labels)
             return critics_turn(
-                self.name, self.game, lambda side: self._said(side, real.lengths), sides, gamma=self.gamma,
+                self.name, self.game, lambda side: self._said(side, real.lengths, labels), sides, gamma=self.gamma,
                 share=self.penalty_share, is_training=self.training, is_recurrent=self._critic.core is not None,
             )  # fmt: skip
         if isinstance(self.generator, FeatureGenerator):
@@ -198,43 +194,32 @@ class Generate(nn.Module):
         return {f"{self.name}_surprise": generator.surprise(moves, codes, labels)}
 
     def _generators_turn(self, real: Padded, labels: Tensor) -> dict[str, Tensor]:
-        other = self._of_others(labels)
-        made = self._played(real, labels, other)
+        made = self._played(real, labels)
         with held(self._critic):
-            said = self._said(made, real.lengths)
-            of_real = said
+            said = self._said(made, real.lengths, labels)
+            other = said
             if self.game != "hinge":
                 with torch.no_grad():
-                    of_real = self._said(self._side(real, labels, other), real.lengths)
-        paid = [generator_loss(self.game, r, s) for r, s in zip(of_real, said, strict=True)]
+                    other = self._said(self._side(real, labels), real.lengths, labels)
+        paid = [generator_loss(self.game, o, s) for o, s in zip(other, said, strict=True)]
         terms = {self.name: weighed(paid, self.pictures)}
         if self.first_frame:
             terms[f"{self.name}_first"] = self.first_frame * self._missed(real, labels)
         return terms
 
-    def _of_others(self, labels: Tensor) -> Tensor | None:
-        """(B,) which clips are wished to do what the one before them does; None: none. There the critic sees how both sides move and not what
-        they show, for no real clip shows a frame of one class and does what another does.
-        """
-        if not (self.other_wish and self.training):
-            return None
-        return torch.rand(len(labels), device=labels.device) < self.other_wish
-
-    def _side(self, real: Padded, labels: Tensor, other: Tensor | None) -> Side:
+    def _side(self, real: Padded, labels: Tensor) -> Side:
         """What the critic sees of real sequences."""
         if self.directions is not None:
             content, moves = self.directions.apart(real)
-            return Side(Padded(joined(self.directions(content), moves.data), real.lengths).zeroed().data, None, labels)
+            return Side(Padded(joined(self.directions(content), moves.data), real.lengths).zeroed().data, None)
         if self.reader is None:
-            return Side(real.data, None, labels)
+            return Side(real.data, None)
         read = self.reader(real)
         pictures = picked(real.data, places(real.lengths, 1))[:, 0] if self.pictures else None
-        return Side(Padded(joined(read.content, read.moves, other), real.lengths).zeroed().data, pictures, labels)
+        return Side(Padded(joined(read.content, read.moves), real.lengths).zeroed().data, pictures)
 
-    def _played(self, real: Padded, labels: Tensor, other: Tensor | None) -> Side:
+    def _played(self, real: Padded, labels: Tensor) -> Side:
         """What is made for the critic, of drawn codes, as long as the real ones."""
-        if other is not None:
-            labels = torch.where(other, labels.roll(1), labels)
         steps = real.data.shape[1]
         skip = steps * int(torch.randint(self.later + 1, ())) if self.training else 0
         codes = self._given(self.generator.draw(len(labels), skip + steps), real.data[:, 0])
@@ -243,15 +228,15 @@ class Generate(nn.Module):
             content, moves = self.directions.apart(real)
             codes = self.generator.alike(codes, self.directions(content), moves)
             moved, _ = self.generator(codes, labels, skip=skip)
-            return Side(Padded(joined(codes.content, moved), real.lengths).zeroed().data, None, labels)
+            return Side(Padded(joined(codes.content, moved), real.lengths).zeroed().data, None)
         if not isinstance(self.generator, FrameGenerator):
             made, _ = self.generator(codes, labels, skip=skip)
-            return Side(Padded(made, real.lengths).zeroed().data, None, labels)
+            return Side(Padded(made, real.lengths).zeroed().data, None)
         content, moves, _ = self.generator.imagine(codes, labels, skip=skip)
         pictures = None
         if self.pictures:
             pictures = self.generator.painter(content, picked(moves, places(real.lengths, 1)), codes.given)[:, 0]
-        return Side(Padded(joined(content, moves, other), real.lengths).zeroed().data, pictures, labels)
+        return Side(Padded(joined(content, moves), real.lengths).zeroed().data, pictures)
 
     def _remade(self, real: Padded) -> dict[str, Tensor]:
         """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say."""
@@ -279,12 +264,12 @@ class Generate(nn.Module):
         codes = self._given(self.generator.draw(len(labels), 1), real.data[:, 0])
         return (self.generator(codes, labels)[0][:, 0] - real.data[:, 0]).abs().mean()
 
-    def _said(self, side: Side, lengths: Tensor) -> list[Tensor]:
+    def _said(self, side: Side, lengths: Tensor, labels: Tensor) -> list[Tensor]:
         """The critic's scores (B,) of sequences and, where there are any, of pictures."""
-        said = [self._critic(self._shown(side.sequences, lengths), lengths, side.labels)]
+        said = [self._critic(self._shown(side.sequences, lengths), lengths, labels)]
         if side.pictures is not None:
-            one = torch.ones(len(side.labels), dtype=torch.int64)
-            said.append(self._critic.of_pictures(self._shown(side.pictures[:, None], one)[:, 0], side.labels))
+            one = torch.ones(len(labels), dtype=torch.int64)
+            said.append(self._critic.of_pictures(self._shown(side.pictures[:, None], one)[:, 0], labels))
         return said
 
     @property

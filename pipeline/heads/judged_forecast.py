@@ -97,10 +97,9 @@ class JudgedForecast(Forecast):
                 {f"{self.name}_penalty": nothing} if self.gamma and self.training else {}
             )
         self._shown = torch.cat([torch.stack([r, m]) for r, m in zip(real[:4], made[:4], strict=True)])
-        none = torch.zeros(len(real), dtype=torch.int64, device=real.device)
         return critics_turn(
-            self.name, self.game, lambda side: [self._said(side.sequences)],
-            (Side(real.float(), None, none), Side(made.float(), None, none)), gamma=self.gamma, share=self.penalty_share, is_training=self.training, is_recurrent=self._critic.core is not None,
+            self.name, self.game, lambda side: [self._said(side.sequences)], (Side(real.float(), None), Side(made.float(), None)),
+            gamma=self.gamma, share=self.penalty_share, is_training=self.training, is_recurrent=self._critic.core is not None,
         )  # fmt: skip
 
     @property

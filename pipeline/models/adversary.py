@@ -20,13 +20,10 @@ WON: dict[Game, tuple[float, float]] = {"hinge": (0.02, 4.0), "relativistic": (0
 
 
 class Side(NamedTuple):
-    """What a critic judges: sequences (B, T, D) of features, words or codes, pictures (B, 3, S, S) or none, and the classes (B,) that they
-    should be of.
-    """
+    """What a critic judges: sequences (B, T, D) of features, words or codes, and pictures (B, 3, S, S) or none."""
 
     sequences: Tensor
     pictures: Tensor | None
-    labels: Tensor
 
 
 def critic_loss(game: Game, real: Tensor, made: Tensor) -> Tensor:

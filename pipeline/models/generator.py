@@ -190,10 +190,8 @@ class FrameGenerator(Generator):
         return self.painter(content, moves, codes.given), after
 
 
-def joined(content: Tensor, moves: Tensor, hidden: Tensor | None = None) -> Tensor:
-    """Codes as a critic reads them: (B, C), (B, T, M) -> (B, T, C + M). hidden: (B,) rows whose content it does not see."""
-    if hidden is not None:
-        content = content.masked_fill(hidden[:, None], 0.0)
+def joined(content: Tensor, moves: Tensor) -> Tensor:
+    """Codes as a critic reads them: (B, C), (B, T, M) -> (B, T, C + M)."""
     return torch.cat([content[:, None].expand(-1, moves.shape[1], -1), moves], dim=2)
 
 
