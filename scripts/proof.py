@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.config import Config, dump_config, load_config
 from pipeline.run import run_folder, train
+from pipeline.section import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK = Path("runs/show")
@@ -51,8 +52,13 @@ def is_done(config: Config) -> bool:
     """Whether a run of just this config lies in its folder, finished. One of another config is removed: it would prove another thing."""
     folder = run_folder(config)
     kept = folder / "config.yaml"
-    if kept.is_file() and kept.read_text(encoding="utf-8") != dump_config(config):
-        shutil.rmtree(folder)
+    if kept.is_file():
+        try:
+            known = dump_config(load_config(kept))  # what an older version left out has its default
+        except ConfigError:
+            known = ""
+        if known != dump_config(config):
+            shutil.rmtree(folder)
     return (folder / "report.json").is_file()
 
 
