@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.checkpoint import load_model
 from pipeline.inference.create import generator_of, make_sequences
 from pipeline.inference.generate import continue_text
 from pipeline.training.runtime import runtime
-from pipeline.writers.made import check_made_formats, write_made
+from pipeline.writers.made import check_made_formats, on_sheet, write_made
 
 SEQUENCES, TEXTS = ("label", "content_seed", "towards", "image", "truncation"), ("temperature", "top_k", "top_p")
 
@@ -46,4 +48,7 @@ def generate(
         made = make_sequences(checkpoint, place.device, length=length, **wishes)
     written = write_made(out, formats, [m.name for m in made], [m.values for m in made], made[0].rate)
     say(f"{len(made)} sequences, written to {out}")
+    first = made[0].values
+    if "png" in formats and isinstance(first, np.ndarray) and (shown := on_sheet(first)) < len(first):
+        say(f"sheet.png has room for the first {shown:,} of {len(first):,} looks; mp4 and gif hold all")
     return [*(m.values for m in made if isinstance(m.values, str)), *map(str, written)]

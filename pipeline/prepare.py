@@ -171,6 +171,7 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
         labelled = kept
     if data.split == "none":
         labelled = [replace(r, split="train") for r in labelled]
+    is_drawn = data.split not in ("manifest", "none")  # then who is tested must not hang on the seed of a training
     rows = apply_split(
         labelled,
         "manifest" if data.split == "none" else data.split,
@@ -178,9 +179,7 @@ def split_rows(config: Config, manifest: Manifest, say: Say) -> Manifest:
         fraction_validation=data.validation,
         folds=data.folds,
         fold=data.fold,
-        seed=config.training.seed
-        if data.split in ("manifest", "none")
-        else 0,  # who is tested is no luck of a training
+        seed=0 if is_drawn else config.training.seed,
     )
     if not data.validation:  # nothing is held out to choose an epoch, so those rows learn
         rows = tuple(replace(r, split="train") if r.split == "val" else r for r in rows)

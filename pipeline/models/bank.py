@@ -86,9 +86,8 @@ class Bank(nn.Module):
     def _within(self, count: int) -> Tensor:
         """(count, D): directions in which contents differ within their classes, as long as they do, and with the whole energy."""
         kept = self.get_buffer("contents")
-        version = (
-            -1 if kept.is_inference() else kept._version
-        )  # what was moved within inference mode counts no versions
+        # what was moved within inference mode counts no versions
+        version = -1 if kept.is_inference() else kept._version
         if self._known is None or version < 0 or self._known[0] != version or len(self._known[1]) != count:
             contents, classes = (self.get_buffer(n)[: len(self)] for n in ("contents", "classes"))
             apart = contents.double().clone()

@@ -216,9 +216,8 @@ class FrameMaker(nn.Module):
             self.keep = nn.Sequential(
                 nn.Conv2d(6, channels, 5, padding=2), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 5, padding=2)
             )
-            with (
-                torch.no_grad()
-            ):  # it paints everything at first: one that began by copying would never learn what moves
+            # it paints everything at first: one that began by copying would never learn what moves
+            with torch.no_grad():
                 self.keep[-1].bias.fill_(-5.0)  # type: ignore[operator]
 
     def forward(self, content: Tensor, motion: Tensor, given: Tensor | None = None) -> Tensor:

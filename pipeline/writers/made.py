@@ -18,7 +18,7 @@ from pipeline.media.write import write_video
 from pipeline.whole import write_whole
 from pipeline.writers.names import safe
 
-WIDEST = 60_000  # pixels of a sheet: what is behind them is in the clips
+WIDEST = 60_000  # pixels of a sheet
 
 FOR_FRAMES, FOR_FEATURES, FOR_TEXTS = ("mp4", "gif", "png"), ("npz",), ("txt",)
 
@@ -70,8 +70,18 @@ def _together(kind: str, names: Sequence[str], values: Sequence[np.ndarray | str
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
         return file.getvalue()
-    sheet = np.concatenate([np.concatenate(list(clip[: WIDEST // clip.shape[2]]), axis=1) for clip in arrays])
-    return cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))[1].tobytes()
+    sheet = np.concatenate([np.concatenate(list(clip[: on_sheet(clip)]), axis=1) for clip in arrays])
+    is_done, data = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
+    if not is_done:
+        raise ValueError(
+            f"A sheet of {len(sheet)} x {sheet.shape[1]} pixels is too large for a .png. Make fewer clips, or --format mp4."
+        )
+    return data.tobytes()
+
+
+def on_sheet(clip: np.ndarray) -> int:
+    """How many looks of a clip (T, S, S, 3) a sheet has room for."""
+    return min(len(clip), WIDEST // clip.shape[2])
 
 
 def _gif(clip: np.ndarray, rate: float) -> bytes:
