@@ -21,13 +21,14 @@ from pipeline.models.bank import Bank
 from pipeline.models.core import Core
 from pipeline.models.critic import Critic, looker
 from pipeline.models.directions import Directions
-from pipeline.models.generator import FeatureMaker, FrameGenerator, FrameMaker, Generator, Makes, Motion, TokenGenerator
+from pipeline.models.generator import FeatureMaker, FrameGenerator, Generator, Makes, Motion, TokenGenerator
 from pipeline.models.mover import FeatureGenerator
+from pipeline.models.painter import FrameMaker, Onward
 from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
 
 BELONGS: dict[str, tuple[Makes, ...]] = {
-    "motion": ("frames",), "channels": ("frames",), "pose_size": ("frames",), "remake": ("frames",), "surprise": ("frames",),
+    "motion": ("frames",), "channels": ("frames",), "pose_size": ("frames",), "remake": ("frames",), "surprise": ("frames",), "free": ("frames",),
     "pictures": ("frames",), "first_frame": ("frames",), "content_size": ("frames", "tokens"),
     "directions": ("features",), "manner_size": ("features",),
     "hidden": ("frames", "features"), "disguise": ("frames", "features"), "later": ("frames", "features"),
@@ -149,6 +150,12 @@ class GenerateSection(Section):
     surprise: Annotated[
         float, Field(ge=0, description="of frames: weight of what the codes of real ones say, a nat")
     ] = 0.0005
+    free: Annotated[
+        float,
+        Field(
+            ge=0, description="of frames: nats that the codes of real ones may say at no price, lest they say nothing"
+        ),
+    ] = 0.0
     pictures: Annotated[
         float, Field(ge=0, description="of frames: weight of the critic of single pictures; 0: none")
     ] = 0.0
@@ -253,6 +260,7 @@ class GenerateSection(Section):
             reader=self._reader(around.size) if self.makes == "frames" else None,
             remake=self.remake,
             surprise=self.surprise,
+            free=self.free,
             pictures=self.pictures if self._has_pictures else 0.0,
             later=self.later,
             alone=self.alone,
@@ -270,10 +278,8 @@ class GenerateSection(Section):
             width=self.pose_size,
             hidden=self.hidden,
         )
-        painter = FrameMaker(
-            content_size=self.content_size, motion_size=self.pose_size, size=size, channels=self.channels,
-            goes_on=self.first_frame > 0,
-        )  # fmt: skip
+        kind = Onward if self.first_frame else FrameMaker
+        painter = kind(content_size=self.content_size, motion_size=self.pose_size, size=size, channels=self.channels)
         return FrameGenerator(
             core=core,
             maker=moves,
@@ -281,7 +287,6 @@ class GenerateSection(Section):
             drawn_size=self.content_size,
             painted_size=self.content_size,
             hidden=self.hidden,
-            goes_on=self.first_frame > 0,
             classes=classes,
             motion_size=self.motion_size,
             embedding=self.embedding,

@@ -44,11 +44,12 @@ Clips = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Real:
-    """Windows of real clips of one part: frames, class, who acts and what the CNN says of each frame."""
+    """Windows of real clips of one part: frames, class, who acts, of which file, and what the CNN says of each frame."""
 
     frames: Clips
     labels: list[str]
     groups: list[str]
+    paths: list[str]
     looks: Clips
 
     def __len__(self) -> int:
@@ -56,10 +57,10 @@ class Real:
 
 
 class Eye:
-    """A frozen CNN, pooled: (T, S, S, 3) -> (T, 1280)."""
+    """A frozen CNN, pooled over grid x grid cells: (T, S, S, 3) -> (T, 1280 grid grid)."""
 
-    def __init__(self) -> None:
-        self._look = build_look(Backbone(size=SIZE, grid=1), "auto", torch.device("cpu"))
+    def __init__(self, grid: int = 1) -> None:
+        self._look = build_look(Backbone(size=SIZE, grid=grid), "auto", torch.device("cpu"))
 
     def __call__(self, clips: Sequence[np.ndarray]) -> Clips:
         """The features of each clip's frames."""
@@ -72,7 +73,7 @@ class Judge:
     """Real clips of a config's data as its generator sees them, and the classifier, trained on them alone."""
 
     def __init__(
-        self, work: Path, config: str, settings: Sequence[str], most: int, classifier: Sequence[str] = ()
+        self, work: Path, config: str, settings: Sequence[str], most: int, classifier: Sequence[str] = (), grid: int = 1
     ) -> None:
         loaded = load_config(proof.REPOSITORY / "configs" / config, settings)
         self.work, self.window, self.rate = work, loaded.data.window or 16, loaded.clock.rate
@@ -80,7 +81,7 @@ class Judge:
         section = loaded.encoder
         assert section.kind == "frames"
         source = DecodedFrames(manifest.root, loaded.clock.build(), section.transform(), section.decoder)
-        self.eye = Eye()
+        self.eye = Eye(grid)
         rows = {part: [r for r in manifest.rows if r.split == part] for part in ("train", "test")}
         self.parts = {
             "train": self._windows(source, rows["train"], None),
@@ -94,16 +95,17 @@ class Judge:
     def _windows(self, source: DecodedFrames, rows: Sequence[Row], most: int | None) -> Real:
         """Windows of `window` looks, half overlapping where a clip is longer, of all rows, or at most so many, evenly over the rows."""
         frames: Clips = []
-        labels, groups = [], []
+        labels, groups, paths = [], [], []
         for row in rows[:: max(1, len(rows) // most) if most else 1]:
             whole = source.read(row, 0, source.length(row))[0].numpy()
             for start in range(0, max(1, len(whole) - self.window + 1), max(1, self.window // 2)):
                 frames.append(whole[start : start + self.window])
                 labels.append(row.label or "")
                 groups.append(row.group or "")
+                paths.append(row.path)
         order = np.random.default_rng(0).permutation(len(frames))[:most]
-        frames, labels, groups = ([values[i] for i in order] for values in (frames, labels, groups))
-        return Real(frames, labels, groups, self.eye(frames))
+        frames, labels, groups, paths = ([values[i] for i in order] for values in (frames, labels, groups, paths))
+        return Real(frames, labels, groups, paths, self.eye(frames))
 
     def _teach(self, settings: list[str]) -> float:
         """Train a classifier of the CNN's features by the product's own command; its accuracy on real test windows."""

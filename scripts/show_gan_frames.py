@@ -32,9 +32,6 @@ SETS = {
 }
 """Config, least share of the way on changes in time, least share of classes as wished, clips that are judged, truncation of their codes."""
 
-STANDING = ("raise_arms", "walk_right", "walk_left", "bend_down")
-"""Actions of puppets that begin alike and need no thing: a first frame of one may go on as another."""
-
 ABLATED, INDEPENDENT = "weizmann4", "made, independent noise in place of the core"
 
 
@@ -46,10 +43,10 @@ def table(title: str, rows: dict[str, dict[str, float]], note: str) -> None:
     print(f"  {note}", flush=True)
 
 
-def _prepared(name: str, data: Path, work: Path) -> Path:
-    """The manifest of a set of real clips."""
+def _prepared(name: str, data: Path, work: Path, size: str = "full") -> Path:
+    """The manifest of a set of real clips. size: of puppets."""
     if name == "puppets":
-        proof.prepare_dataset("puppets", "--size", "full", "--out", work / "set")
+        proof.prepare_dataset("puppets", "--size", size, "--out", work / "set")
         return work / "set/clips.jsonl"
     proof.prepare_dataset("weizmann4", "--folder", data / "weizmann4", "--out", work / "set")
     return work / "set/manifest.jsonl"
@@ -167,14 +164,18 @@ def gan_length(data: Path, seeds: int) -> Answer:
 
 
 def image_to_video(data: Path, seeds: int) -> Answer:
-    """First frames of held-out actors go on as they are asked; then the next features, foretold by error and by critic."""
+    """First frames of held-out actors, in which several actions could follow, go on as they are asked; then the next features, foretold by
+    error and by critic.
+    """
     work = proof.WORK / "image-to-video"
     work.mkdir(parents=True, exist_ok=True)
-    common = [f"data.path={_prepared('puppets', data, work)}"]
+    manifest = _prepared("puppets", data, work, "turns")
+    common = [f"data.path={manifest}"]
     seconds = _trained("puppets/animate.yaml", common, work / "run")
-    judge = Judge(proof.fresh("gan-judge-image"), "puppets/animate.yaml", common, 150)
+    judge = Judge(proof.fresh("gan-judge-image"), "puppets/animate.yaml", common, 150, FIRM, grid=2)
     test, truncation = judge.parts["test"], SETS["puppets"][4]
-    clips = _from_first(judge, work / "run", truncation)
+    possible = {line["path"]: line["labels"] for line in proof.json_lines(manifest.with_name("possible.jsonl"))}
+    clips = _from_first(judge, work / "run", truncation, [possible[path] for path in test.paths])
     energy = _energy(test.frames)
     rows = {
         name: (*_judged_from_first(judge, some, asked, which), _energy(some) / energy)
@@ -187,40 +188,49 @@ def image_to_video(data: Path, seeds: int) -> Answer:
         print(f"  {name:<42}" + "".join(f"{value:>11.3f}" for value in found))
     print(
         "  content: the mean look of the clip lies nearest to its own first frame, of that and one of each other actor; class: told as asked; "
-        f"energy: of changes, by real clips'; {len(clips[INSTEAD][1])} frames could begin another of {', '.join(STANDING)}; movements truncated to "
-        f"{truncation:g}; trained in {seconds:.0f} s; filmstrip: {work / 'sheet.png'}",
+        f"energy: of changes, by real clips'; in {len(clips[INSTEAD][1])} frames another action could have followed; movements truncated to "
+        f"{truncation:g}; trained in {seconds:.0f} s; filmstrips: {work / 'sheet.png'}, {work / 'instead.png'}",
         flush=True,
     )
     sheet(work / "sheet.png", clips[OWN][0], test.labels, steps=8)
-    kept, right, moved = rows[OWN]
-    still = rows[FROZEN][1]
+    sheet(work / "instead.png", clips[INSTEAD][0], clips[INSTEAD][1], steps=8)
+    own, instead = rows[OWN], rows[INSTEAD]
+    still, still_instead = rows[FROZEN][1], rows[FROZEN_INSTEAD][1]
     return (
-        f"{len(test)} first frames of unseen actors: content nearest to its actor's in {kept:.2f} (bar 0.80), the action of the frame, asked for, "
-        f"recognised in {right:.2f} (bar 0.50; real clips {judge.accuracy:.2f}; frozen {still:.2f}, which it must beat), energy {moved:.2f} of real clips'; "
-        f"any other action {rows[OTHER][1]:.2f}, one that the frame could begin {rows[INSTEAD][1]:.2f} (reported); "
-        + next_features(data, work),
-        kept >= 0.8 and right >= 0.5 and right > still,
+        f"{len(test)} first frames of unseen actors: content nearest to its actor's in {own[0]:.2f} and {instead[0]:.2f} (bar 0.80); asked for the action that "
+        f"really followed, recognised in {own[1]:.2f}, for another that could have followed in {instead[1]:.2f} (bar 0.50; real clips {judge.accuracy:.2f}; "
+        f"frozen {still:.2f} and {still_instead:.2f}, which they must beat), energy {own[2]:.2f} and {instead[2]:.2f} of real clips'; any other action "
+        f"{rows[OTHER][1]:.2f} (reported: most are impossible there); " + next_features(data, work),
+        min(own[0], instead[0]) >= 0.8
+        and min(own[1], instead[1]) >= 0.5
+        and own[1] > still
+        and instead[1] > still_instead,
     )
 
 
-OWN, OTHER, INSTEAD = (
-    "made, the action of the frame's own clip",
+FIRM = ("training.epochs=60", "training.lr=0.002", "core.hidden=256", "encoder.dropout=0.1")
+"""What the judge of turns needs to be right on real ones: where the figure stands, and longer training."""
+
+OWN, INSTEAD, OTHER = (
+    "made, the action that followed there",
+    "made, another that could have followed",
     "made, any other action",
-    f"made, another of {len(STANDING)} it could begin",
 )
-FROZEN = "the first frame, frozen"
+FROZEN, FROZEN_INSTEAD = "the first frame, frozen", "frozen; another that could have followed"
 
 
 def _from_first(
-    judge: Judge, run: Path, truncation: float
+    judge: Judge, run: Path, truncation: float, possible: Sequence[Sequence[str]]
 ) -> dict[str, tuple[list[np.ndarray], Sequence[str], Sequence[int]]]:
-    """By kind: clips, the actions that were asked for, and of which real test clip each has the first frame."""
+    """By kind: clips, the actions that were asked for, and of which real test clip each has the first frame. possible: what could have followed in
+    each of these.
+    """
     test, checkpoint, random = judge.parts["test"], load_model(run), np.random.default_rng(0)
     folder, every = judge.work / "first", range(len(test))
     folder.mkdir(parents=True)
     others = [str(random.choice([n for n in judge.names if n != label])) for label in test.labels]
-    able = [i for i, label in enumerate(test.labels) if label in STANDING]
-    instead = [str(random.choice([n for n in STANDING if n != test.labels[i]])) for i in able]
+    able = [i for i, labels in enumerate(possible) if len(labels) > 1]
+    instead = [str(random.choice([n for n in possible[i] if n != test.labels[i]])) for i in able]
     frozen = [np.repeat(frames[:1], len(frames), 0) for frames in test.frames]
 
     def made(labels: Sequence[str], truncation: float, which: Sequence[int]) -> list[np.ndarray]:
@@ -240,11 +250,10 @@ def _from_first(
         "real clips": (test.frames, test.labels, every),
         OWN: (made(test.labels, truncation, every), test.labels, every),
         "the same, not truncated": (made(test.labels, 1.0, every), test.labels, every),
-        OTHER: (made(others, truncation, every), others, every),
         INSTEAD: (made(instead, truncation, able), instead, able),
+        OTHER: (made(others, truncation, every), others, every),
         FROZEN: (frozen, test.labels, every),
-        "frozen; any other action": (frozen, others, every),
-        f"frozen; another of {len(STANDING)} it could begin": ([frozen[i] for i in able], instead, able),
+        FROZEN_INSTEAD: ([frozen[i] for i in able], instead, able),
     }
 
 

@@ -33,10 +33,10 @@ from pipeline.models.critic import Critic
 from pipeline.models.disguise import disguise
 from pipeline.models.generator import (
     FeatureMaker,
-    FrameMaker,
     Generator,
 )
 from pipeline.models.model import Model
+from pipeline.models.painter import FrameMaker
 from pipeline.padded import Padded
 from pipeline.questions import ClassifySection
 from pipeline.recipe import Recipe, SeriesSection

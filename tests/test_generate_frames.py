@@ -10,9 +10,10 @@ import torch
 import pipeline.models.reader as reader_file
 from pipeline.data.batch import Batch
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.generate import Generate
+from pipeline.heads.generate import BLIND, Generate
 from pipeline.models.generator import FrameGenerator, joined
 from pipeline.models.model import Model
+from pipeline.models.painter import Onward
 from pipeline.models.reader import MOVING, Reader, apart
 from pipeline.padded import Padded, stack
 from pipeline.recipe import Recipe
@@ -110,12 +111,42 @@ def test_what_goes_on_from_a_frame_is_read_in_that_frame_alone_and_takes_its_pix
         again = clip.encode(clip.generator.draw(2, 3), first)
         assert torch.equal(again.content, codes.content), "nothing is drawn while it does not learn"
         painter = clip.generator.painter
-        assert painter.keep is not None
-        painter.moving[-1].bias[3] = -99.0  # type: ignore[index]  # nothing moves
-        for bias, shown in ((99.0, first), (-99.0, torch.tanh(painter.still(codes.content)))):
-            painter.keep[-1].bias[0] = bias  # type: ignore[index]
-            made, _ = clip.generator(codes, torch.tensor([0, 1]))
-            assert torch.allclose(made, shown[:, None].expand_as(made), atol=1e-4)
+        assert isinstance(painter, Onward)
+        painter.paint[-1].bias[3] = -99.0  # type: ignore[index]  # nothing is painted
+        made, _ = clip.generator(codes, torch.tensor([0, 1]))
+        assert torch.allclose(made, first[:, None].expand_as(made), atol=1e-4)
+
+
+def test_who_walks_takes_the_clothes_along() -> None:
+    """What is painted at one place is looked up at another: a change anywhere in the given frame may show anywhere."""
+    painter = Onward(content_size=6, motion_size=4, size=16, channels=8).eval()
+    given = torch.zeros(1, 3, 16, 16)
+    other = given.clone()
+    other[:, :, :4, :4] = 1.0
+    with torch.no_grad():
+        painter.paint[-1].bias[3] = 99.0  # type: ignore[index]  # all is painted
+        one, two = (painter(torch.ones(1, 6), torch.ones(1, 3, 4), x) for x in (given, other))
+        assert one.shape == (1, 3, 3, 16, 16) and (one != two)[..., 12:, 12:].all()
+        each = [painter(torch.ones(1, 6), torch.ones(1, 1, 4), x) for x in (given, other)]
+        both = painter(torch.ones(2, 6), torch.ones(2, 3, 4), torch.cat([given, other]))
+        for row, alone in zip(both, each, strict=True):
+            assert torch.allclose(row, alone[0].expand_as(row), atol=1e-5), "no clip sees another one's frame"
+
+
+def test_one_clip_of_four_is_painted_without_its_first_frame_while_it_learns_to_paint() -> None:
+    clip = frames_model(first_frame=2.0).eval().head("clip")
+    assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
+    painter = clip.generator.painter
+    assert isinstance(painter, Onward)
+    still = (torch.rand(4, 1, 3, 16, 16) * 2 - 1).expand(-1, 5, -1, -1, -1)
+    blind = torch.tensor([False, True])
+    with torch.no_grad():
+        read = clip.reader(Padded(still, torch.full((4,), 5)))
+        one, other = (painter(read.content[:2], read.moves[:2], x, blind) for x in (still[:2, 0], still[2:, 0]))
+        assert torch.equal(one[1], other[1]) and not torch.equal(one[0], other[0])
+        painter.paint[-1].bias[3] = -99.0  # type: ignore[index]  # nothing is painted
+        three, four = (clip._remade(Padded(still[:n], torch.full((n,), 5)))["clip_remake"] for n in (BLIND - 1, BLIND))
+    assert three < 1e-3 < 0.1 < four
 
 
 def test_surprise_and_distance_by_hand() -> None:

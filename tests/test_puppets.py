@@ -20,7 +20,7 @@ sys.path.insert(0, str(FOLDER))
 import captions as puppet_captions  # noqa: E402
 from figures import random_body  # noqa: E402
 from motions import ACTIONS, PAIRS, smooth  # noqa: E402
-from script import FPS, act, choices, random_actions, random_scene, random_script, weight  # noqa: E402
+from script import FPS, act, choices, random_actions, random_scene, random_script, random_turn, weight  # noqa: E402
 from stage import draw  # noqa: E402
 
 from pipeline.media.write import write_video  # noqa: E402
@@ -114,6 +114,32 @@ def test_time_before_and_after_an_action_and_its_length_do_not_tell_which_of_a_p
     assert abs(np.mean(lengths[True]) - np.mean(lengths[False])) < 0.06
 
 
+def test_how_a_turn_begins_does_not_tell_what_follows():
+    body, first = random_body(np.random.default_rng(0)), {}
+    for number, label in enumerate(ACTIONS):
+        for i in range(100 if label in ("raise_arms", "bend_down") else 10):
+            _, script, possible = random_turn(body, np.random.default_rng([i, number]), label)
+            ((start, end, told),) = script.spans
+            assert told == label and label in possible and (len(possible) > 2 or possible == [label])
+            assert 0.6 < start < end < len(script.pose["x"]) / FPS
+            first.setdefault(label, []).append([script.pose[k][0] for k in ("x", "yaw", "pitch")])
+    arms, bow = np.array(first["raise_arms"]), np.array(first["bend_down"])
+    error = np.sqrt((arms.var(0) + bow.var(0)) / 100)
+    assert (np.abs(arms.mean(0) - bow.mean(0)) < 3 * error).all()
+    assert np.abs(arms[:, 1]).max() > np.radians(45) and np.abs(bow[:, 1]).min() < np.radians(30)  # as others turn
+
+
+def test_turns_list_what_could_have_followed(tmp_path):
+    tasks = puppet_prepare.plan("turns", 0)[:3]
+    (tmp_path / "clips").mkdir()
+    lines, digest = puppet_prepare.make_all(tasks, tmp_path, 1)
+    assert digest == puppet_prepare.make_all(tasks, None, 1)[1]
+    rows, possible = ([json.loads(line) for line in lines[kind]] for kind in ("clips", "possible"))
+    assert [row["path"] for row in rows] == [line["path"] for line in possible]
+    assert all(row["label"] in line["labels"] for row, line in zip(rows, possible, strict=True))
+    assert len(list((tmp_path / "clips").glob("*.mp4"))) == 3
+
+
 def test_five_captions_tell_the_actions_in_order(rows):
     for row in rows:
         assert len(set(row["captions"])) == 5
@@ -183,7 +209,7 @@ def test_an_interrupted_run_starts_afresh(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--size", "huge", "--out", "x"], "There is no size 'huge'. The sizes are tiny, small and full."),
+        (["--size", "huge", "--out", "x"], "There is no size 'huge'. The sizes are tiny, small, full and turns."),
         (["--size", "tiny"], "No folder is given. Say where the videos shall go with --out DIR."),
         (["--out", "x", "--workers", "0"], "A seed is 0 or more, workers are 1 or more."),
     ],

@@ -4,7 +4,7 @@
     python datasets/puppets/prepare.py --size small --check                   # draw only: is it the data the card speaks of?
 
 In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, both of them together as
-DIR/all.jsonl, and DIR/puppets.json once all is whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
+DIR/all.jsonl, of turns what could have followed as DIR/possible.jsonl, and DIR/puppets.json once all is whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
 Knows nothing about training.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from captions import random_captions
 from figures import random_body
 from motions import PAIRS
-from script import FPS, SOUND_RATE, random_script
+from script import FPS, SOUND_RATE, random_script, random_turn
 from stage import draw
 
 from pipeline.media.write import write_video
@@ -41,6 +41,7 @@ class Size(NamedTuple):
     actors: int
     pairs: int  # pairs of actions for each actor: seven is every pair once
     long: int  # longer videos
+    is_turns: bool = False  # whether clips begin where another action has ended
 
 
 class Task(NamedTuple):
@@ -59,7 +60,7 @@ class Task(NamedTuple):
         return f"{self.kind}/{'clip' if self.kind == 'clips' else 'long'}_{self.index:05d}_actor{self.actor:02d}.mp4"
 
 
-SIZES = {"tiny": Size(6, 2, 4), "small": Size(26, 7, 60), "full": Size(86, 14, 300)}
+SIZES = {"tiny": Size(6, 2, 4), "small": Size(26, 7, 60), "full": Size(86, 14, 300), "turns": Size(172, 14, 0, True)}
 
 
 def actors_by_split(num_actors: int) -> dict[str, range]:
@@ -70,7 +71,7 @@ def actors_by_split(num_actors: int) -> dict[str, range]:
 
 def plan(size: str, seed: int) -> list[Task]:
     """All videos. An actor who makes one action of a pair makes the other as often; indices tell nothing about labels."""
-    num_actors, num_pairs, num_long = SIZES[size]
+    num_actors, num_pairs, num_long, _ = SIZES[size]
     splits = actors_by_split(num_actors)
     split_of = {actor: split for split, actors in splits.items() for actor in actors}
     pairs = [(pair.forward, pair.backward) for pair in PAIRS.values()]
@@ -91,13 +92,18 @@ def plan(size: str, seed: int) -> list[Task]:
     return tasks
 
 
-def make_video(task: Task, folder: Path | None) -> tuple[Task, str, bytes]:
-    """Draw one video, and write it if there is a folder. Returns its line of the manifest and the sha256 of what was drawn."""
+def make_video(task: Task, folder: Path | None) -> tuple[Task, dict[str, str], bytes]:
+    """Draw one video, and write it if there is a folder. Returns a line for each list that names it and the sha256 of what was drawn."""
     cv2.setNumThreads(1)
     body = random_body(np.random.default_rng([task.seed, 0, task.actor]))
-    kind = 1 + ("clips", "long").index(task.kind)
+    is_turn = SIZES[task.size].is_turns
+    kind = 3 if is_turn else 1 + ("clips", "long").index(task.kind)
     rng = np.random.default_rng([task.seed, kind, SIZES[task.size].actors, task.index])
-    scene, script = random_script(body, rng, task.label)
+    if is_turn:
+        assert task.label
+        scene, script, possible = random_turn(body, rng, task.label)
+    else:
+        (scene, script), possible = random_script(body, rng, task.label), []
     drawn = hashlib.sha256(script.sound.tobytes())
 
     def frames() -> Iterator[np.ndarray]:
@@ -119,25 +125,30 @@ def make_video(task: Task, folder: Path | None) -> tuple[Task, str, bytes]:
         "spans": [list(span) for span in script.spans],
         "captions": random_captions(rng, body, [label for _, _, label in script.spans]),
     }
-    return task, json.dumps(row), drawn.digest()
+    lines = {task.kind: json.dumps(row)}
+    if possible:
+        lines["possible"] = json.dumps({"path": task.name, "labels": possible})
+    return task, lines, drawn.digest()
 
 
-def make_job(job: tuple[Task, Path | None]) -> tuple[Task, str, bytes]:
+def make_job(job: tuple[Task, Path | None]) -> tuple[Task, dict[str, str], bytes]:
     return make_video(*job)
 
 
 def make_all(tasks: list[Task], folder: Path | None, workers: int) -> tuple[dict[str, list[str]], str]:
     """All videos, on `workers` processes. Returns the lines of each manifest and the hash of everything, in order."""
-    lines: dict[str, list[str]] = {"clips": [], "long": []}
+    lines: dict[str, list[str]] = {"clips": [], "long": [], "possible": []}
     total, start = hashlib.sha256(), time.monotonic()
     jobs = [(task, folder) for task in tasks]
     pool = get_context("spawn").Pool(workers) if workers > 1 else None
     try:
-        for done, (task, line, digest) in enumerate(
+        for done, (_, found, digest) in enumerate(
             pool.imap(make_job, jobs, chunksize=2) if pool else map(make_job, jobs), 1
         ):
-            lines[task.kind].append(line)
-            total.update(digest + line.encode())
+            total.update(digest)
+            for kind, line in found.items():
+                lines[kind].append(line)
+                total.update(line.encode())
             show_progress(done, len(tasks), time.monotonic() - start)
     finally:
         if pool:
@@ -188,6 +199,8 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
         shutil.rmtree(out / kind, ignore_errors=True)
         (work / kind).rename(out / kind)
         (work / f"{kind}.jsonl").replace(out / f"{kind}.jsonl")
+    if lines.get("possible"):
+        (out / "possible.jsonl").write_text("".join(line + "\n" for line in lines["possible"]))
     (out / "all.jsonl").write_text("".join(line + "\n" for kind in ("clips", "long") for line in lines[kind]))
     mark.write_text(json.dumps({**wanted, "hash": digest}) + "\n")
     work.rmdir()
@@ -231,7 +244,9 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="prepare.py", description="Make the dataset puppets.")
     parser.add_argument(
-        "--size", default="small", help="tiny (seconds to make), small (a minute) or full (some minutes); default small"
+        "--size",
+        default="small",
+        help="tiny (seconds to make), small (a minute), full or turns (some minutes); default small",
     )
     parser.add_argument("--out", type=Path, help="the folder to make it in")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other videos; default 0")
@@ -241,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.size not in SIZES:
-        parser.error(f"there is no size {options.size!r}. The sizes are tiny, small and full")
+        parser.error(f"there is no size {options.size!r}. The sizes are tiny, small, full and turns")
     if options.out is None and not options.check:
         parser.error("no folder is given. Say where the videos shall go with --out DIR")
     if options.seed < 0 or options.workers < 1:

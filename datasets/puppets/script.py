@@ -17,6 +17,7 @@ from motions import ACTIONS, BOX_GAP, PAIRS, pose_at, smooth
 
 FPS = 15
 SOUND_RATE = 16000
+EVERYTHING = ("stool", "barbell", "box", "window")
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,22 @@ def random_actions(rng: np.random.Generator, scene: Scene, num_actions: int, num
     return walked[-num_actions:]
 
 
-def one_action(rng: np.random.Generator, scene: Scene, label: str, spot: int | None) -> Action:
-    """The given action from a random state that allows it, at the given spot or at any."""
+def all_actions(scene: Scene) -> list[Action]:
+    """Every action from every state, those that end a posture last."""
     free = [State(spot, box, curtain) for spot in (0, 1) for box in (0, 1) for curtain in (0, 1)]
     first = [action for state in free for action in choices(scene, state)]
-    second = [action for other in first if other.after.posture for action in choices(scene, other.after)]
-    options = [a for a in first + second if a.label == label and spot in (None, a.before.spot)]
+    return first + [action for other in first if other.after.posture for action in choices(scene, other.after)]
+
+
+def one_action(rng: np.random.Generator, scene: Scene, label: str, spot: int | None) -> Action:
+    """The given action from a random state that allows it, at the given spot or at any."""
+    options = [a for a in all_actions(scene) if a.label == label and spot in (None, a.before.spot)]
+    return options[rng.integers(len(options))]
+
+
+def one_before(rng: np.random.Generator, scene: Scene, action: Action) -> Action:
+    """An action that ends where the given one begins."""
+    options = [a for a in all_actions(scene) if a.after == action.before]
     return options[rng.integers(len(options))]
 
 
@@ -204,18 +215,38 @@ def random_sound(spans: list, num_frames: int, body: Body, pace: float, rng: np.
     return np.clip(sound, -32768, 32767).astype(np.int16)
 
 
+def random_props(rng: np.random.Generator, label: str) -> frozenset[str]:
+    """What an action needs, and now and then another thing."""
+    needed = PAIRS[ACTIONS[label]].needs
+    idle = rng.choice(EVERYTHING) if rng.random() < 0.25 else None
+    return frozenset({needed, str(idle) if idle else None} - {None})
+
+
 def random_script(body: Body, rng: np.random.Generator, label: str | None) -> tuple[Scene, Script]:
     """A clip of one action; or, without a label, a longer video of three to six."""
-    everything = ("stool", "barbell", "box", "window")
     if label is None:
-        scene = random_scene(rng, frozenset(rng.choice(everything, size=2, replace=False).tolist()), (0.5, 0.62))
+        scene = random_scene(rng, frozenset(rng.choice(EVERYTHING, size=2, replace=False).tolist()), (0.5, 0.62))
         return scene, play(body, scene, random_actions(rng, scene, int(rng.integers(3, 7))), rng)
     needed = PAIRS[ACTIONS[label]].needs
-    idle = rng.choice(everything) if rng.random() < 0.25 else None
-    scene = random_scene(rng, frozenset({needed, str(idle) if idle else None} - {None}), (0.55, 0.8))
+    scene = random_scene(rng, random_props(rng, label), (0.55, 0.8))
     spot = None
     if ACTIONS[label] not in ("walk", "box"):  # these stay where they are, about the middle of the picture
         spot = scene.home.get(needed or "", int(rng.integers(2)))
         centre = rng.uniform(-0.13, 0.13)
         scene = replace(scene, spots=(centre - 0.5 * spot, centre + 0.5 - 0.5 * spot))
     return scene, play(body, scene, [one_action(rng, scene, label, spot)], rng)
+
+
+def random_turn(body: Body, rng: np.random.Generator, label: str) -> tuple[Scene, Script, list[str]]:
+    """A clip of one action that begins where another one has just ended, and all actions that could have followed there."""
+    scene = random_scene(rng, random_props(rng, label), (0.5, 0.62))
+    action = one_action(rng, scene, label, None)
+    script = play(body, scene, [one_before(rng, scene, action), action], rng)
+    start = int(np.ceil(script.spans[0][1] * FPS))
+    (begin, end, _), seconds = script.spans[1], start / FPS
+    turn = Script(
+        [(round(begin - seconds, 3), round(end - seconds, 3), label)],
+        {name: values[start:] for name, values in script.pose.items()},
+        script.sound[start * SOUND_RATE // FPS :],
+    )
+    return scene, turn, [option.label for option in choices(scene, action.before)]

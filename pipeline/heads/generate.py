@@ -46,6 +46,8 @@ from pipeline.padded import Padded
 
 LOOKS = 4
 """Frames of a clip that are read and painted again at a step."""
+BLIND = 4
+"""One of so many clips is painted without the frame that it goes on from."""
 
 
 class Generate(nn.Module):
@@ -60,7 +62,7 @@ class Generate(nn.Module):
         `penalty_share` of the steps. disguise: strength of the augmentation that both kinds go through. first_frame: weight of the distance to a
         given first frame, in which the reader then finds content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips.
         remake: weight of the distance between real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a
-        nat. pictures: weight of the critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
+        nat above `free` (free bits, Kingma et al. 2016, arXiv 1606.04934). pictures: weight of the critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
         alone: on which part of the training's steps nobody judges: reader and painter learn by themselves, then they stand still and the game is
         played over their codes; of features the generator learns by likelihood, and then by likelihood and critic.
     """
@@ -89,6 +91,7 @@ class Generate(nn.Module):
         reader: Reader | None = None,
         remake: float = 0.0,
         surprise: float = 0.0,
+        free: float = 0.0,
         pictures: float = 0.0,
         later: int = 0,
         alone: float = 0.0,
@@ -99,7 +102,7 @@ class Generate(nn.Module):
         self.game: Game = game
         self.gamma, self.penalty_share, self.strength, self.first_frame = gamma, penalty_share, strength, first_frame
         self.generator, self.opponent = generator, critic
-        self.reader, self.remake, self.surprise = reader, remake, surprise
+        self.reader, self.remake, self.surprise, self.free = reader, remake, surprise, free
         self.pictures, self.later = pictures, later
         self.alone, self.is_playing = alone, True
         self.average = AveragedModel(generator, multi_avg_fn=follow(averaging)).requires_grad_(False)
@@ -235,18 +238,21 @@ class Generate(nn.Module):
         content, moves, _ = self.generator.imagine(codes, labels, skip=skip)
         pictures = None
         if self.pictures:
-            pictures = self.generator.painter(content, picked(moves, places(real.lengths, 1)), codes.given)[:, 0]
+            pictures = self.generator.paint(content, picked(moves, places(real.lengths, 1)), codes.given)[:, 0]
         return Side(Padded(joined(content, moves), real.lengths).zeroed().data, pictures)
 
     def _remade(self, real: Padded) -> dict[str, Tensor]:
-        """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say."""
+        """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say. Every `BLIND`th clip is painted
+        without its first frame: who may always copy learns to do so at once, and its codes say nothing then.
+        """
         assert self.reader is not None and isinstance(self.generator, FrameGenerator)
         true = picked(real.data, places(real.lengths, LOOKS, self.reader.by_first))
         read = self.reader(Padded(true, torch.full((len(true),), LOOKS)))
-        again = self.generator.painter(read.content, read.moves, true[:, 0])
+        withheld = torch.arange(len(true), device=true.device) % BLIND == BLIND - 1
+        again = self.generator.paint(read.content, read.moves, true[:, 0], withheld)
         return {
             f"{self.name}_remake": self.remake * apart(again, true),
-            f"{self.name}_surprise": self.surprise * read.surprise.mean(),
+            f"{self.name}_surprise": self.surprise * F.relu(read.surprise.mean() - self.free),
         }
 
     def _remakes(self, batch: Batch) -> Tensor:
@@ -255,8 +261,8 @@ class Generate(nn.Module):
         raw = batch.raw[self.sense]
         few = Padded(numbers(raw.data[:4]), raw.lengths[:4])
         read = self.reader(few)
-        again = pixels(self.generator.painter(read.content, read.moves, few.data[:, 0]))
-        return torch.stack([raw.data[:4], again], dim=1).flatten(0, 1)
+        again = Padded(pixels(self.generator.paint(read.content, read.moves, few.data[:, 0])), raw.lengths[:4])
+        return torch.stack([raw.data[:4], again.zeroed().data], dim=1).flatten(0, 1)
 
     def _missed(self, real: Padded, labels: Tensor) -> Tensor:
         """The distance of what is painted first to the first pictures that were given."""

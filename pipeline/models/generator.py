@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from pipeline.data.words import END, PAD, START
 from pipeline.models.core import Core, State
+from pipeline.models.painter import FrameMaker, Onward
 from pipeline.padded import Padded
 
 Makes = Literal["features", "frames", "tokens"]
@@ -145,18 +146,17 @@ class FrameGenerator(Generator):
     codes sees whole clips at the price of a few pictures.
 
     Args:
-        maker: makes the moves (B, T, M) of each frame. painter: (content, moves) -> frames. drawn_size: of the content as it is drawn;
-        content_size: of the painter's. goes_on: it goes on from a given first frame, in which its content was read.
+        maker: makes the moves (B, T, M) of each frame. painter: (content, moves) -> frames; one that goes on from a given frame has its content
+        from there. drawn_size: of the content as it is drawn; painted_size: of the painter's.
     """
 
     def __init__(
         self,
         *,
-        painter: FrameMaker,
+        painter: FrameMaker | Onward,
         drawn_size: int,
         painted_size: int,
         hidden: int,
-        goes_on: bool = False,
         **more: object,
     ) -> None:
         super().__init__(content_size=drawn_size, **more)  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ class FrameGenerator(Generator):
         width = drawn_size + self.wish.embedding_dim
         self.content = (
             None
-            if goes_on
+            if isinstance(painter, Onward)
             else nn.Sequential(
                 nn.Linear(width, hidden),
                 nn.LeakyReLU(0.2),
@@ -187,69 +187,21 @@ class FrameGenerator(Generator):
     def forward(self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0) -> tuple[Tensor, State]:
         """As `Generator`; frames (B, T - skip, 3, S, S) in [-1, 1]."""
         content, moves, after = self.imagine(codes, labels, state, skip)
-        return self.painter(content, moves, codes.given), after
+        return self.paint(content, moves, codes.given), after
+
+    def paint(
+        self, content: Tensor, moves: Tensor, given: Tensor | None = None, withheld: Tensor | None = None
+    ) -> Tensor:
+        """(B, C), (B, T, M) and, of who goes on from one, a frame (B, 3, S, S) -> (B, T, 3, S, S). withheld: see `Onward`."""
+        if isinstance(self.painter, FrameMaker):
+            return self.painter(content, moves)
+        assert given is not None, "what goes on needs a frame"
+        return self.painter(content, moves, given, withheld)
 
 
 def joined(content: Tensor, moves: Tensor) -> Tensor:
     """Codes as a critic reads them: (B, C), (B, T, M) -> (B, T, C + M)."""
     return torch.cat([content[:, None].expand(-1, moves.shape[1], -1), moves], dim=2)
-
-
-class FrameMaker(nn.Module):
-    """Content and movement -> frames (B, T, 3, S, S) in [-1, 1].
-
-    What stands still is painted once, from the content alone; what moves is painted at every step, with a mask that lays it
-    over the rest (the two streams of Vondrick et al. 2016, arXiv 1609.02612). size: S, a power of two times 4. goes_on: of what stands
-    still a mask takes what it can from a given first frame, pixel by pixel, and paints the rest.
-    """
-
-    def __init__(
-        self, *, content_size: int, motion_size: int, size: int, channels: int = 32, goes_on: bool = False
-    ) -> None:
-        super().__init__()
-        doublings = (size // 4).bit_length() - 1
-        assert size == 4 << doublings, "sizes are 4 times a power of two"
-        self.still = _painter(content_size, 3, doublings, channels)
-        self.moving = _painter(content_size + motion_size, 4, doublings, channels)
-        self.keep = None
-        if goes_on:
-            self.keep = nn.Sequential(
-                nn.Conv2d(6, channels, 5, padding=2), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 5, padding=2)
-            )
-            # it paints everything at first: one that began by copying would never learn what moves
-            with torch.no_grad():
-                self.keep[-1].bias.fill_(-5.0)  # type: ignore[operator]
-
-    def forward(self, content: Tensor, motion: Tensor, given: Tensor | None = None) -> Tensor:
-        """(B, C), (B, T, H), and (B, 3, S, S) where it goes on from a frame -> (B, T, 3, S, S)."""
-        behind = torch.tanh(self.still(content))
-        if self.keep is not None:
-            assert given is not None, "what goes on needs a frame"
-            kept = torch.sigmoid(self.keep(torch.cat([given, behind], dim=1)))
-            behind = kept * given + (1.0 - kept) * behind
-        behind = behind[:, None]
-        both = torch.cat([content[:, None].expand(-1, motion.shape[1], -1), motion], dim=2)
-        painted = self.moving(both.flatten(0, 1)).unflatten(0, both.shape[:2])
-        mask = torch.sigmoid(painted[:, :, 3:])
-        return mask * torch.tanh(painted[:, :, :3]) + (1.0 - mask) * behind
-
-
-def _painter(size: int, out: int, doublings: int, channels: int) -> nn.Sequential:
-    """A vector -> (out, S, S): 4 x 4, doubled until it is large enough; fewer channels the larger it is."""
-    widths = [channels * (1 << max(0, doublings - 1 - i)) for i in range(doublings)]
-    layers: list[nn.Module] = [
-        nn.Linear(size, widths[0] * 16),
-        nn.Unflatten(1, (widths[0], 4, 4)),
-        nn.GroupNorm(4, widths[0]),
-        nn.LeakyReLU(0.2),
-    ]
-    for i in range(doublings - 1):
-        layers += [
-            nn.ConvTranspose2d(widths[i], widths[i + 1], 4, 2, 1),
-            nn.GroupNorm(4, widths[i + 1]),
-            nn.LeakyReLU(0.2),
-        ]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], out, 4, 2, 1))
 
 
 class TokenGenerator(Generator):
