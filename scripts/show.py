@@ -231,8 +231,8 @@ PROMISES = [
     ),
     Promise(
         "image-to-video",
-        "first frames of held-out actors go on with the action that they begin; other wishes are tabled",
-        "content kept in >= 80 %, that action, asked for, recognised in >= 50 % and oftener than of a frozen frame",
+        "first frames of held-out actors, in which several actions could follow, go on with the one that is asked for",
+        "content kept in >= 80 %, the asked action, one of those by lot, recognised in >= 50 %; oftener than in frozen frames, whatever is asked",
         "show_gan_frames:image_to_video",
     ),
     Promise(
