@@ -149,6 +149,18 @@ def test_one_clip_of_four_is_painted_without_its_first_frame_while_it_learns_to_
     assert three < 1e-3 < 0.1 < four
 
 
+def test_codes_may_say_so_many_nats_at_no_price() -> None:
+    found = {}
+    for free in (0.0, 10.0, 1e6):
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(1)
+            clip = frames_model(free=free, surprise=0.5).eval().head("clip")
+            assert isinstance(clip, Generate)
+            found[free] = float(clip._remade(Padded(torch.rand(2, 5, 3, 16, 16), torch.full((2,), 5)))["clip_surprise"])
+    assert found[0.0] > 5.0 and found[1e6] == 0.0
+    assert found[10.0] == pytest.approx(found[0.0] - 5.0, rel=1e-4)
+
+
 def test_surprise_and_distance_by_hand() -> None:
     told = torch.randn(3, 5, 8)
     mean, log_variance = told.chunk(2, dim=-1)
