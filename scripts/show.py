@@ -232,7 +232,7 @@ PROMISES = [
     Promise(
         "image-to-video",
         "first frames of held-out actors, in which several actions could follow, go on with the one that is asked for",
-        "content kept in >= 80 %, the asked action, one of those by lot, recognised in >= 50 %; oftener than in frozen frames, whatever is asked",
+        "content kept in >= 80 %, the asked action, one of those by lot, recognised in >= 50 %, and oftener than in frozen frames, as are another than really followed and what really followed",
         "show_gan_frames:image_to_video",
     ),
     Promise(

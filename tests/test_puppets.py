@@ -196,7 +196,7 @@ def test_a_second_run_changes_nothing_and_others_folders_are_left_alone(tiny, tm
 
 
 def test_an_interrupted_run_starts_afresh(tmp_path, monkeypatch, capsys):
-    lines = {"clips": ["{}"], "long": ["{}"]}
+    lines = {"clips": ["{}"], "long": ["{}"], "possible": []}
     monkeypatch.setattr(puppet_prepare, "make_all", lambda tasks, folder, workers: (lines, "0" * 64))
     (tmp_path / ".making" / "clips").mkdir(parents=True)
     (tmp_path / ".making" / "clips" / "half.mp4").write_bytes(b"half")

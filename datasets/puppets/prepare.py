@@ -4,7 +4,8 @@
     python datasets/puppets/prepare.py --size small --check                   # draw only: is it the data the card speaks of?
 
 In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, both of them together as
-DIR/all.jsonl, of turns what could have followed as DIR/possible.jsonl, and DIR/puppets.json once all is whole. Every video has a random generator of its own, so the order and the number of processes change nothing.
+DIR/all.jsonl, of turns what could have followed as DIR/possible.jsonl, and DIR/puppets.json once all is whole. Every video has a
+random generator of its own, so the order and the number of processes change nothing.
 Knows nothing about training.
 """
 
@@ -92,7 +93,7 @@ def plan(size: str, seed: int) -> list[Task]:
     return tasks
 
 
-def make_video(task: Task, folder: Path | None) -> tuple[Task, dict[str, str], bytes]:
+def make_video(task: Task, folder: Path | None) -> tuple[dict[str, str], bytes]:
     """Draw one video, and write it if there is a folder. Returns a line for each list that names it and the sha256 of what was drawn."""
     cv2.setNumThreads(1)
     body = random_body(np.random.default_rng([task.seed, 0, task.actor]))
@@ -128,10 +129,10 @@ def make_video(task: Task, folder: Path | None) -> tuple[Task, dict[str, str], b
     lines = {task.kind: json.dumps(row)}
     if possible:
         lines["possible"] = json.dumps({"path": task.name, "labels": possible})
-    return task, lines, drawn.digest()
+    return lines, drawn.digest()
 
 
-def make_job(job: tuple[Task, Path | None]) -> tuple[Task, dict[str, str], bytes]:
+def make_job(job: tuple[Task, Path | None]) -> tuple[dict[str, str], bytes]:
     return make_video(*job)
 
 
@@ -142,7 +143,7 @@ def make_all(tasks: list[Task], folder: Path | None, workers: int) -> tuple[dict
     jobs = [(task, folder) for task in tasks]
     pool = get_context("spawn").Pool(workers) if workers > 1 else None
     try:
-        for done, (_, found, digest) in enumerate(
+        for done, (found, digest) in enumerate(
             pool.imap(make_job, jobs, chunksize=2) if pool else map(make_job, jobs), 1
         ):
             total.update(digest)
@@ -181,7 +182,7 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
         return found["hash"]
     foreign = [
         name
-        for name in ("clips", "long", "clips.jsonl", "long.jsonl", "all.jsonl")
+        for name in ("clips", "long", "clips.jsonl", "long.jsonl", "all.jsonl", "possible.jsonl")
         if (out / name).exists() and not work.exists()
     ]
     if foreign:
@@ -199,7 +200,7 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
         shutil.rmtree(out / kind, ignore_errors=True)
         (work / kind).rename(out / kind)
         (work / f"{kind}.jsonl").replace(out / f"{kind}.jsonl")
-    if lines.get("possible"):
+    if lines["possible"]:
         (out / "possible.jsonl").write_text("".join(line + "\n" for line in lines["possible"]))
     (out / "all.jsonl").write_text("".join(line + "\n" for kind in ("clips", "long") for line in lines[kind]))
     mark.write_text(json.dumps({**wanted, "hash": digest}) + "\n")

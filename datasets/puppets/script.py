@@ -1,7 +1,7 @@
 """What happens in a video: a scene's settings, the actions in order, and the pose and the sound at every moment.
 
 In: a body, a random generator, and for a clip its action. Out: a Script: spans in seconds, poses at the frames' times, sound.
-Everything here is the same in distribution when time runs backwards: holds and gaps are drawn alike before and after an action,
+Everything here but turns is the same in distribution when time runs backwards: holds and gaps are drawn alike before and after an action,
 the easing's skew is as often early as late, and the chain of actions is a reversible random walk.
 Knows nothing about pixels or files.
 """

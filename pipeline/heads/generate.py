@@ -62,7 +62,8 @@ class Generate(nn.Module):
         `penalty_share` of the steps. disguise: strength of the augmentation that both kinds go through. first_frame: weight of the distance to a
         given first frame, in which the reader then finds content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips.
         remake: weight of the distance between real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a
-        nat above `free` (free bits, Kingma et al. 2016, arXiv 1606.04934). pictures: weight of the critic of single pictures. later: windows that may have gone by, at most, before the one that is made and judged.
+        nat above `free` (free bits, Kingma et al. 2016, arXiv 1606.04934). pictures: weight of the critic of single pictures. later: windows that may
+        have gone by, at most, before the one that is made and judged.
         alone: on which part of the training's steps nobody judges: reader and painter learn by themselves, then they stand still and the game is
         played over their codes; of features the generator learns by likelihood, and then by likelihood and critic.
     """
