@@ -329,6 +329,17 @@ def test_any_name_is_fine(video: Path, tmp_path: Path, name: str, monkeypatch: p
         assert np.array_equal(looks(Path(name), backend=backend)[0], looks(video)[0])
 
 
+def test_a_file_is_probed_once_until_it_changes(video: Path, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mp4", frames=10)
+    first = probe(path)
+    assert probe(path) is first and first.num_frames == 10
+    path.write_bytes(video.read_bytes())
+    assert probe(path).num_frames == 60
+    path.write_bytes(b"no video at all")
+    with pytest.raises(MediaError):
+        probe(path)
+
+
 def test_probe_reports_what_was_made(video: Path) -> None:
     seen = probe(video)
     assert (seen.codec, seen.width, seen.height, seen.rotation, seen.aspect) == ("h264", 128, 96, 0, 1.0)

@@ -8,6 +8,7 @@ import math
 import os
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -61,11 +62,24 @@ def probe(path: str | os.PathLike[str]) -> Probe:
     """Reads the header and the first frame.
 
     Errors: MediaError failed:unreadable, not_regular_file, not_a_video, playlist_refused, truncated_header, corrupt,
-    no_video_stream, unsupported_codec (each as "failed:<reason>").
+    no_video_stream, unsupported_codec (each as "failed:<reason>"). A file that has not changed is read once: a training asks three times.
     """
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return _probe(os.fspath(path))
+    return _unchanged(os.fspath(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 14)
+def _unchanged(path: str, *state: int) -> Probe:
+    return _probe(path)
+
+
+def _probe(path: str) -> Probe:
     with open_container(path) as container:
         stream = video_stream(container)
-        return describe(os.fspath(path), container, stream, first_frame(container, stream))
+        return describe(path, container, stream, first_frame(container, stream))
 
 
 def open_container(path: str | os.PathLike[str]) -> InputContainer:
