@@ -117,9 +117,9 @@ class StoredSeries:
         return torch.from_numpy(values), np.arange(start, start + len(values)) / self.rate
 
 
-@lru_cache(maxsize=1 << 13)
+@lru_cache(maxsize=16)
 def _open_array(path: str, size: int, mtime_ns: int) -> np.ndarray:
-    """Opening costs more than reading a window of it, and every epoch reads all again."""
+    """Opening costs more than reading a window of it, and windows of a few long rows are read in any order."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
