@@ -23,13 +23,14 @@ from pipeline.models.critic import Critic, looker
 from pipeline.models.directions import Directions
 from pipeline.models.generator import FeatureMaker, FrameGenerator, Generator, Makes, Motion, TokenGenerator
 from pipeline.models.mover import FeatureGenerator
+from pipeline.models.onward import OnwardGenerator
 from pipeline.models.painter import FrameMaker, Onward
 from pipeline.models.reader import Reader
 from pipeline.section import Positive, Section
 
 BELONGS: dict[str, tuple[Makes, ...]] = {
     "motion": ("frames",), "channels": ("frames",), "pose_size": ("frames",), "remake": ("frames",), "surprise": ("frames",), "free": ("frames",),
-    "pictures": ("frames",), "first_frame": ("frames",), "content_size": ("frames", "tokens"),
+    "pictures": ("frames",), "first_frame": ("frames",), "guidance": ("frames",), "content_size": ("frames", "tokens"),
     "directions": ("features",), "manner_size": ("features",),
     "hidden": ("frames", "features"), "disguise": ("frames", "features"), "later": ("frames", "features"),
     "alone": ("frames", "features"), "temperature": ("tokens",),
@@ -114,7 +115,9 @@ class GenerateSection(Section):
     content_size: Annotated[
         int, Field(gt=0, description="of frames and tokens: numbers that say what is shown, the same at every step")
     ] = 64
-    motion_size: Annotated[int, Field(gt=0, description="numbers of noise a step that become the movement")] = 16
+    motion_size: Annotated[
+        int, Field(gt=0, description="numbers of noise a step that become the movement; with first_frame pose_size")
+    ] = 16
     embedding: Annotated[int, Field(gt=0, description="width of a class's vector, and of a word's")] = 32
     hidden: Annotated[int, Field(gt=0, description="of what makes frames' movements, and features")] = 256
     channels: Annotated[
@@ -134,12 +137,15 @@ class GenerateSection(Section):
     ] = 0.0
     temperature: Annotated[float, Field(gt=0, description="of the words that are drawn (Gumbel-softmax)")] = 1.0
     first_frame: Annotated[
+        bool,
+        Field(description="of frames: go on from a given first one, pose after pose, learned by likelihood as well"),
+    ] = False
+    guidance: Annotated[
         float,
         Field(
-            ge=0,
-            description="go on from a given first frame: weight of the distance to it; 0: none is given",
+            ge=1, description="with first_frame: how much farther than it was learned a wish leads from what is likely"
         ),
-    ] = 0.0
+    ] = 1.0
     pose_size: Annotated[
         int, Field(gt=0, description="of frames: numbers that say how a frame differs from others of its clip")
     ] = 32
@@ -201,10 +207,13 @@ class GenerateSection(Section):
                 raise ValueError(
                     f"{setting} is of {' and '.join(kinds)}, and makes is {self.makes}; leave {setting}: {value} out, or set makes: {kinds[0]}"
                 )
-        if self.first_frame and self.pose_size > self.content_size:
+        if self.guidance != 1.0 and not self.first_frame:
             raise ValueError(
-                f"a movement begins with the pose of the first frame, and pose_size {self.pose_size} is above content_size {self.content_size}; "
-                "make it smaller"
+                f"guidance is of what goes on from a frame, and first_frame is false; leave guidance: {self.guidance:g} out"
+            )
+        if self.first_frame and self.motion == "independent":
+            raise ValueError(
+                "with first_frame every pose is told from the one before, by a core, and motion is independent; leave it out"
             )
         return self
 
@@ -217,7 +226,7 @@ class GenerateSection(Section):
         classes = len(vocabulary.names)
         section = self.core or around.core
         assert section is not None, "the recipe says what its own core is"
-        reads = Generator.input_size(self.motion_size, self.embedding)
+        reads = self.hidden if self.first_frame else Generator.input_size(self.motion_size, self.embedding)
         directions = Directions(around.width, self.directions) if self.makes == "features" else None
         if directions is not None:
             reads = len(directions.get_buffer("deviation"))
@@ -272,18 +281,28 @@ class GenerateSection(Section):
 
     def _frames(self, core: Core, size: int, classes: int) -> FrameGenerator:
         """Who makes frames of `size` pixels a side."""
+        shape = {"content_size": self.content_size, "motion_size": self.pose_size, "size": size}
+        if self.first_frame:
+            return OnwardGenerator(
+                core=core,
+                painter=Onward(channels=self.channels, **shape),
+                content_size=self.content_size,
+                pose_size=self.pose_size,
+                hidden=self.hidden,
+                classes=classes,
+                embedding=self.embedding,
+                guidance=self.guidance,
+            )
         moves = FeatureMaker(
             content_size=self.content_size + self.embedding,
             motion_size=core.output_size,
             width=self.pose_size,
             hidden=self.hidden,
         )
-        kind = Onward if self.first_frame else FrameMaker
-        painter = kind(content_size=self.content_size, motion_size=self.pose_size, size=size, channels=self.channels)
         return FrameGenerator(
             core=core,
             maker=moves,
-            painter=painter,
+            painter=FrameMaker(channels=self.channels, **shape),
             drawn_size=self.content_size,
             painted_size=self.content_size,
             hidden=self.hidden,
@@ -298,5 +317,5 @@ class GenerateSection(Section):
         look = looker(3, self.channels, size, self.hidden)
         return Reader(
             look=look, width=self.hidden, content_size=self.content_size, moves_size=self.pose_size,
-            by_first=self.first_frame > 0,
+            by_first=self.first_frame,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,10 @@ class Judge:
         """Windows of `window` looks, half overlapping where a clip is longer, of all rows, or at most so many, evenly over the rows."""
         frames: Clips = []
         labels, groups, paths = [], [], []
-        for row in rows[:: max(1, len(rows) // most) if most else 1]:
-            whole = source.read(row, 0, source.length(row))[0].numpy()
+        rows = rows[:: max(1, len(rows) // most) if most else 1]
+        with ThreadPoolExecutor(2) as pool:
+            decoded = list(pool.map(lambda row: source.read(row, 0, source.length(row))[0].numpy(), rows))
+        for row, whole in zip(rows, decoded, strict=True):
             for start in range(0, max(1, len(whole) - self.window + 1), max(1, self.window // 2)):
                 frames.append(whole[start : start + self.window])
                 labels.append(row.label or "")
@@ -115,7 +118,7 @@ class Judge:
         for part, real in self.parts.items():
             for number, (looks, label) in enumerate(zip(real.looks, real.labels, strict=True)):
                 path = f"series/{part}{number:05d}.npy"
-                np.save(folder / path, looks.astype(np.float32))
+                np.save(folder / path, looks.astype(np.float16))
                 lines.append(json.dumps({"path": path, "label": label, "split": part}))
         (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
         (found,) = proof.train_all(

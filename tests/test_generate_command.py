@@ -196,7 +196,14 @@ def test_sequences_need_a_folder(clips: Path, capsys: Any) -> None:
 
 def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any) -> None:
     run = tmp_path / "run"
-    assert call("train", "puppets/generate.yaml", *_small(clips, "heads.clip.first_frame=5", f"run={run}")) == 0
+    assert (
+        call(
+            "train",
+            "puppets/generate.yaml",
+            *_small(clips, "heads.clip.first_frame=true", "heads.clip.guidance=2", f"run={run}"),
+        )
+        == 0
+    )
     assert call("generate", "--model", run, "--out", tmp_path / "no") == 2
     assert "--image" in capsys.readouterr().err
     for number in (4, 7):
@@ -251,8 +258,18 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
             {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},
             "neither moves nor judges",
         ),
+        (
+            {"encoder": {"kind": "frames", "size": 32},
+             "heads": {"clip": {"kind": "generate", "makes": "frames", "first_frame": True, "motion": "independent"}}},
+            "with first_frame every pose is told from the one before",
+        ),
+        (
+            {"encoder": {"kind": "frames", "size": 32},
+             "heads": {"clip": {"kind": "generate", "makes": "frames", "guidance": 2.0}}},
+            "guidance is of what goes on from a frame",
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_recipe_that_cannot_generate_says_why(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         validate(Recipe, {"encoder": {"kind": "series"}, "heads": {"clip": {"kind": "generate"}}, **settings}, "x")
@@ -366,9 +383,12 @@ def test_a_setting_that_would_change_nothing_is_refused(makes: str) -> None:
         "alone": 0.5,
         "disguise": 0.5,
         "temperature": 2.0,
+        "first_frame": True,
     }
     for setting, kinds in BELONGS.items():
         head = {"kind": "generate", "makes": makes, setting: others.get(setting, 8)}
+        if setting == "guidance" and makes in kinds:
+            head["first_frame"] = True
         settings = {"encoder": encoder[makes], "heads": {"clip": head}}
         if makes in kinds:
             validate(Recipe, settings, "x")

@@ -44,7 +44,7 @@ def frames_batch(lengths: tuple[int, ...] = (6, 4, 5), size: int = 16) -> Batch:
     [
         {},
         {"pictures": 0.5},
-        {"first_frame": 2.0},
+        {"first_frame": True},
         {"game": "relativistic", "pictures": 0.1},
     ],
 )
@@ -54,7 +54,7 @@ def test_of_frames_the_model_learns_to_read_and_to_paint_and_the_critic_to_judge
     assert isinstance(clip, Generate) and isinstance(clip.reader, Reader)
     players = model.players()
     assert {id(p) for p in clip.reader.parameters()} <= {id(p) for p in players["model"]}
-    wanted = {"clip", "clip_remake", "clip_surprise"} | ({"clip_first"} if "first_frame" in head else set())
+    wanted = {"clip", "clip_remake", "clip_surprise"} | ({"clip_likelihood"} if "first_frame" in head else set())
     for player, terms_of, other in (("model", wanted, "clip"), ("clip", {"clip_critic"}, "model")):
         model.zero_grad(set_to_none=True)
         terms, _ = model(frames_batch(), player)
@@ -69,6 +69,7 @@ def test_a_remake_teaches_reader_and_painter_and_a_game_the_rest() -> None:
     model = frames_model()
     clip = model.head("clip")
     assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
+    assert clip.generator.content is not None
     terms, _ = model(frames_batch(), "model")
     terms["clip_remake"].backward(retain_graph=True)
     assert all(p.grad is not None for m in (clip.reader, clip.generator.painter) for p in m.parameters())
@@ -83,6 +84,7 @@ def test_they_learn_alone_and_then_they_stand_still() -> None:
     model = frames_model(alone=0.5)
     clip = model.head("clip")
     assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
+    assert clip.generator.content is not None
     own = [p for m in (clip.reader, clip.generator.painter) for p in m.parameters()]
     clip.is_playing = False
     terms, _ = model(frames_batch(), "model")
@@ -99,7 +101,7 @@ def test_they_learn_alone_and_then_they_stand_still() -> None:
 
 
 def test_what_goes_on_from_a_frame_is_read_in_that_frame_alone_and_takes_its_pixels() -> None:
-    clip = frames_model(first_frame=2.0, content_size=6, pose_size=4).eval().head("clip")
+    clip = frames_model(first_frame=True, content_size=6, pose_size=4).eval().head("clip")
     assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
     assert clip.generator.content is None and clip.reader.by_first
     first, later = torch.rand(2, 3, 16, 16) * 2 - 1, torch.rand(2, 2, 4, 3, 16, 16)
@@ -107,7 +109,7 @@ def test_what_goes_on_from_a_frame_is_read_in_that_frame_alone_and_takes_its_pix
         one, other = (clip.reader(Padded(torch.cat([first[:, None], rest], 1), torch.full((2,), 5))) for rest in later)
         assert torch.equal(one.content, other.content) and not torch.equal(one.moves, other.moves)
         codes = clip.encode(clip.generator.draw(2, 3), first)
-        assert torch.equal(codes.content, one.content) and torch.equal(codes.start[:, :4], one.moves[:, 0])
+        assert torch.equal(codes.content, one.content) and torch.equal(codes.start, one.moves[:, 0])
         again = clip.encode(clip.generator.draw(2, 3), first)
         assert torch.equal(again.content, codes.content), "nothing is drawn while it does not learn"
         painter = clip.generator.painter
@@ -134,7 +136,7 @@ def test_who_walks_takes_the_clothes_along() -> None:
 
 
 def test_one_clip_of_four_is_painted_without_its_first_frame_while_it_learns_to_paint() -> None:
-    clip = frames_model(first_frame=2.0).eval().head("clip")
+    clip = frames_model(first_frame=True).eval().head("clip")
     assert isinstance(clip, Generate) and isinstance(clip.generator, FrameGenerator) and clip.reader is not None
     painter = clip.generator.painter
     assert isinstance(painter, Onward)
@@ -170,7 +172,7 @@ def test_surprise_and_distance_by_hand() -> None:
     drawn, surprise = reader_file._drawn(told)
     assert torch.allclose(surprise, found.sum(-1), atol=1e-4) and drawn.shape == mean.shape
     real, made = torch.rand(1, 2, 3, 2, 2) * 2 - 1, torch.rand(1, 2, 3, 2, 2) * 2 - 1
-    far, total = made - real, 0.0
+    far, total, squared = made - real, 0.0, 0.0
     for k in range(2):
         for i in range(2):
             for j in range(2):
@@ -180,7 +182,9 @@ def test_surprise_and_distance_by_hand() -> None:
                 for c in range(3):
                     change = abs(float(far[0, k, c, i, j] - far[0, 1 - k, c, i, j]))
                     total += weight * (abs(float(far[0, k, c, i, j])) + change)
+                    squared += weight * (float(far[0, k, c, i, j]) ** 2 + change**2)
     assert apart(made, real) == pytest.approx(total / 24, rel=1e-5)
+    assert apart(made, real, 2.0) == pytest.approx((total + 2 * squared) / 24, rel=1e-5)
 
 
 def test_a_reader_sees_no_padding_and_each_frame_by_itself() -> None:

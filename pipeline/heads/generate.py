@@ -22,16 +22,7 @@ from pipeline.data.vocabulary import Vocabulary
 from pipeline.data.words import PAD, Words
 from pipeline.metrics.captions import tokenize
 from pipeline.metrics.made import Evidence, scores_of_sequences, scores_of_texts
-from pipeline.models.adversary import (
-    Game,
-    Side,
-    critics_turn,
-    follow,
-    generator_loss,
-    held,
-    verdict,
-    weighed,
-)
+from pipeline.models.adversary import Game, Side, critics_turn, follow, generator_loss, held, verdict, weighed
 from pipeline.models.bank import Bank
 from pipeline.models.core import State
 from pipeline.models.critic import Critic
@@ -40,7 +31,8 @@ from pipeline.models.disguise import disguise
 from pipeline.models.film import coarse, film, grey, numbers, pixels
 from pipeline.models.generator import Codes, FrameGenerator, Generator, Makes, joined
 from pipeline.models.mover import FeatureGenerator
-from pipeline.models.reader import Reader, apart, picked, places
+from pipeline.models.onward import OnwardGenerator
+from pipeline.models.reader import Read, Reader, apart, picked, places
 from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
@@ -48,6 +40,10 @@ LOOKS = 4
 """Frames of a clip that are read and painted again at a step."""
 BLIND = 4
 """One of so many clips is painted without the frame that it goes on from."""
+SQUARES = 2.0
+"""Weight of squared distances for who may copy a frame: else that is all it does at first."""
+SAID = 0.1
+"""Weight of what the critic says, for who learns by likelihood where a frame goes on."""
 
 
 class Generate(nn.Module):
@@ -59,8 +55,8 @@ class Generate(nn.Module):
     Args:
         makes: frames (pixels uint8 that are seen as [-1, 1]), features or tokens. sense: which raw sequence they are. directions: the numbers that
         features are made in. bank: of features: where their contents and manners come from. game: the losses. gamma: weight of R1 and R2 on a part
-        `penalty_share` of the steps. disguise: strength of the augmentation that both kinds go through. first_frame: weight of the distance to a
-        given first frame, in which the reader then finds content and beginning; 0: both are drawn. reader: of frames: finds the codes of real clips.
+        `penalty_share` of the steps. disguise: strength of the augmentation that both kinds go through. first_frame: it goes on from a given one, in
+        which the reader finds content and first pose, and learns by likelihood beside the game. reader: of frames: finds the codes of real clips.
         remake: weight of the distance between real frames and those that are painted of their codes. surprise: weight of those codes' surprise, a
         nat above `free` (free bits, Kingma et al. 2016, arXiv 1606.04934). pictures: weight of the critic of single pictures. later: windows that may
         have gone by, at most, before the one that is made and judged.
@@ -88,7 +84,7 @@ class Generate(nn.Module):
         penalty_share: float = 0.25,
         averaging: float = 0.999,
         strength: float = 0.0,
-        first_frame: float = 0.0,
+        first_frame: bool = False,
         reader: Reader | None = None,
         remake: float = 0.0,
         surprise: float = 0.0,
@@ -182,10 +178,21 @@ class Generate(nn.Module):
         if self.training:
             self.average.update_parameters(self.generator)
         if not self.alone:
-            return {**(self._remade(real) if self.reader else {}), **self._generators_turn(real, labels)}
+            return {**(self._remade(real) if self.reader else {}), **self._moved(real, labels)}
         assert isinstance(self.generator, FrameGenerator) and self.reader is not None
         with held(nn.ModuleList([self.reader, self.generator.painter])):
+            return self._moved(real, labels)
+
+    def _moved(self, real: Padded, labels: Tensor) -> dict[str, Tensor]:
+        """What is paid for movements: what the critic says and, of those that go on from a frame, the surprise at real ones."""
+        if not isinstance(self.generator, OnwardGenerator):
             return self._generators_turn(real, labels)
+        with torch.no_grad():
+            read = self._read(real)
+        said = self._generators_turn(real, labels, read)[self.name]
+        codes = self.generator.draw(len(labels), 1)._replace(content=read.content, start=read.moves[:, 0])
+        paid = self.generator.surprise(Padded(read.moves, real.lengths), codes, labels)
+        return {self.name: SAID * said, f"{self.name}_likelihood": paid}
 
     def _foretold(self, generator: FeatureGenerator, real: Padded, labels: Tensor) -> dict[str, Tensor]:
         """What is paid for the surprise at real movements; what was read of them is kept."""
@@ -197,30 +204,38 @@ class Generate(nn.Module):
         codes = generator.alike(generator.draw(len(labels), 1), self.directions(content), moves)
         return {f"{self.name}_surprise": generator.surprise(moves, codes, labels)}
 
-    def _generators_turn(self, real: Padded, labels: Tensor) -> dict[str, Tensor]:
+    def _generators_turn(self, real: Padded, labels: Tensor, read: Read | None = None) -> dict[str, Tensor]:
         made = self._played(real, labels)
         with held(self._critic):
             said = self._said(made, real.lengths, labels)
             other = said
             if self.game != "hinge":
                 with torch.no_grad():
-                    other = self._said(self._side(real, labels), real.lengths, labels)
+                    other = self._said(self._side(real, labels, read), real.lengths, labels)
         paid = [generator_loss(self.game, o, s) for o, s in zip(other, said, strict=True)]
-        terms = {self.name: weighed(paid, self.pictures)}
-        if self.first_frame:
-            terms[f"{self.name}_first"] = self.first_frame * self._missed(real, labels)
-        return terms
+        return {self.name: weighed(paid, self.pictures)}
 
-    def _side(self, real: Padded, labels: Tensor) -> Side:
-        """What the critic sees of real sequences."""
+    def _side(self, real: Padded, labels: Tensor, read: Read | None = None) -> Side:
+        """What the critic sees of real sequences. read: their codes, where they are known."""
         if self.directions is not None:
             content, moves = self.directions.apart(real)
             return Side(Padded(joined(self.directions(content), moves.data), real.lengths).zeroed().data, None)
         if self.reader is None:
             return Side(real.data, None)
-        read = self.reader(real)
+        read = read or self._read(real)
         pictures = picked(real.data, places(real.lengths, 1))[:, 0] if self.pictures else None
-        return Side(Padded(joined(read.content, read.moves), real.lengths).zeroed().data, pictures)
+        return Side(self._codes_shown(read.content, read.moves, real.lengths), pictures)
+
+    def _read(self, real: Padded) -> Read:
+        """The codes of real clips; those that are foretold are not drawn but the likeliest ones."""
+        assert self.reader is not None
+        return self.reader(real, is_drawn=self.training and not self.first_frame)
+
+    def _codes_shown(self, content: Tensor, moves: Tensor, lengths: Tensor) -> Tensor:
+        """What a critic of codes reads; of what goes on from a frame the differences to the pose there."""
+        if self.first_frame:
+            moves = moves - moves[:, :1]
+        return Padded(joined(content, moves), lengths).zeroed().data
 
     def _played(self, real: Padded, labels: Tensor) -> Side:
         """What is made for the critic, of drawn codes, as long as the real ones."""
@@ -240,7 +255,7 @@ class Generate(nn.Module):
         pictures = None
         if self.pictures:
             pictures = self.generator.paint(content, picked(moves, places(real.lengths, 1)), codes.given)[:, 0]
-        return Side(Padded(joined(content, moves), real.lengths).zeroed().data, pictures)
+        return Side(self._codes_shown(content, moves, real.lengths), pictures)
 
     def _remade(self, real: Padded) -> dict[str, Tensor]:
         """What is paid for painting a few frames of each clip otherwise than they are, and for what their codes say. Every `BLIND`th clip is painted
@@ -252,7 +267,7 @@ class Generate(nn.Module):
         withheld = torch.arange(len(true), device=true.device) % BLIND == BLIND - 1
         again = self.generator.paint(read.content, read.moves, true[:, 0], withheld)
         return {
-            f"{self.name}_remake": self.remake * apart(again, true),
+            f"{self.name}_remake": self.remake * apart(again, true, SQUARES if self.first_frame else 0.0),
             f"{self.name}_surprise": self.surprise * F.relu(read.surprise.mean() - self.free),
         }
 
@@ -264,12 +279,6 @@ class Generate(nn.Module):
         read = self.reader(few)
         again = Padded(pixels(self.generator.paint(read.content, read.moves, few.data[:, 0])), raw.lengths[:4])
         return torch.stack([raw.data[:4], again.zeroed().data], dim=1).flatten(0, 1)
-
-    def _missed(self, real: Padded, labels: Tensor) -> Tensor:
-        """The distance of what is painted first to the first pictures that were given."""
-        assert isinstance(self.generator, FrameGenerator)
-        codes = self._given(self.generator.draw(len(labels), 1), real.data[:, 0])
-        return (self.generator(codes, labels)[0][:, 0] - real.data[:, 0]).abs().mean()
 
     def _said(self, side: Side, lengths: Tensor, labels: Tensor) -> list[Tensor]:
         """The critic's scores (B,) of sequences and, where there are any, of pictures."""
@@ -285,16 +294,14 @@ class Generate(nn.Module):
         return self.opponent
 
     def _given(self, codes: Codes, first: Tensor) -> Codes:
-        """Codes whose content and beginning come from the first pictures, where it goes on from such."""
-        return self.encode(codes, first) if self.first_frame else codes
+        """Codes whose content and beginning come from the first pictures, where it goes on from such; that teaches the reader nothing."""
+        with torch.no_grad():
+            return self.encode(codes, first) if self.first_frame else codes
 
     def encode(self, codes: Codes, pictures: Tensor) -> Codes:
         """The same movement with the content and the beginning of given pictures (B, 3, S, S) in [-1, 1]."""
-        assert self.reader is not None
-        read = self.reader(Padded(pictures[:, None], torch.ones(len(pictures), dtype=torch.int64)))
-        pose = read.moves[:, 0]
-        start = torch.cat([pose, codes.start[:, pose.shape[1] :]], dim=1)
-        return codes._replace(content=read.content, start=start, given=pictures)
+        read = self._read(Padded(pictures[:, None], torch.ones(len(pictures), dtype=torch.int64)))
+        return codes._replace(content=read.content, start=read.moves[:, 0], given=pictures)
 
     def _shown(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What the critic gets to see of it."""

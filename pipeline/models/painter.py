@@ -48,39 +48,42 @@ class Onward(nn.Module):
         self.draft = _painter(content_size + motion_size, 4, _doublings(size), channels)[:-1]
         self.here = nn.Sequential(nn.Conv2d(12, width, 3, padding=1), nn.GroupNorm(4, width), nn.LeakyReLU(0.2))
         self.there = nn.Conv2d(width, channels + width, 4, 2, 1)
-        self.ask = nn.Conv2d(channels, channels, 1)
-        self.where_here = nn.Parameter(torch.randn(channels, size // 2, size // 2))
-        self.where_there = nn.Parameter(torch.randn(channels, size // 4, size // 4))
+        self.ask = nn.Linear(channels, channels)
+        self.where_here = nn.Parameter(torch.randn((size // 2) ** 2, channels))
+        self.where_there = nn.Parameter(torch.randn((size // 4) ** 2, channels))
+        self.join, self.join_here = (
+            nn.Linear(channels + width, 2 * channels),
+            nn.Linear(width, 2 * channels, bias=False),
+        )
         self.paint = nn.Sequential(
-            nn.Conv2d(channels + 2 * width, 2 * channels, 1), nn.GroupNorm(4, 2 * channels), nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(2 * channels, 4, 4, 2, 1),
-        )  # fmt: skip
+            nn.GroupNorm(4, 2 * channels), nn.LeakyReLU(0.2), nn.ConvTranspose2d(2 * channels, 4, 4, 2, 1)
+        )
 
     def forward(self, content: Tensor, motion: Tensor, given: Tensor, withheld: Tensor | None = None) -> Tensor:
         """(B, C), (B, T, H), (B, 3, S, S) -> (B, T, 3, S, S). withheld (B,): rows that see nothing of the frame, and are painted of codes alone."""
-        steps = motion.shape[1]
+        count, steps = motion.shape[:2]
         if withheld is not None:
             given = given.masked_fill(withheld[:, None, None, None], 0.0)
         both = torch.cat([content[:, None].expand(-1, steps, -1), motion], dim=2)
         drafts = self.draft(both.flatten(0, 1))
+        side = drafts.shape[-1]
         here = self.here(F.pixel_unshuffle(given, 2))
-        found = self._found(drafts.unflatten(0, both.shape[:2]), here)
-        known = torch.cat([found, here[:, None].expand(-1, steps, -1, -1, -1)], dim=2).flatten(0, 1)
-        painted = self.paint(torch.cat([drafts, known], dim=1)).unflatten(0, both.shape[:2])
+        places = drafts.flatten(2).mT.unflatten(0, (count, steps))  # (B, T, S / 2 x S / 2, C)
+        known = self.join(torch.cat([places, self._found(places, here)], dim=3))
+        known = known + self.join_here(here.flatten(2).mT)[:, None]
+        painted = self.paint(known.flatten(0, 1).mT.unflatten(2, (side, side))).float().unflatten(0, (count, steps))
         mask = torch.sigmoid(painted[:, :, 3:])
         if withheld is not None:
             mask = torch.where(withheld[:, None, None, None, None], 1.0, mask)
         return mask * torch.tanh(painted[:, :, :3]) + (1.0 - mask) * given[:, None]
 
-    def _found(self, drafts: Tensor, here: Tensor) -> Tensor:
-        """What the drafts (B, T, C, S / 2, S / 2) find in what is seen of the given frame (B, W, S / 2, S / 2): (B, T, W, S / 2, S / 2)."""
-        keys, values = self.there(here).split([drafts.shape[2], here.shape[1]], dim=1)
-        asked = self.ask(drafts.flatten(0, 1)) + self.where_here
-        # all steps of a clip ask the one frame
-        asked = asked.flatten(2).unflatten(0, drafts.shape[:2]).transpose(2, 3).flatten(1, 2)
-        keys = (keys + self.where_there).flatten(2).mT
-        found = F.scaled_dot_product_attention(asked, keys, values.flatten(2).mT)
-        return found.unflatten(1, (drafts.shape[1], -1)).transpose(2, 3).unflatten(3, drafts.shape[-2:])
+    def _found(self, places: Tensor, here: Tensor) -> Tensor:
+        """What places of the drafts (B, T, P, C) find in what is seen of the given frame (B, W, S / 2, S / 2): (B, T, P, W)."""
+        keys, values = self.there(here).flatten(2).mT.split([places.shape[3], here.shape[1]], dim=2)
+        # all steps of a clip ask the one frame; written out, which on a CPU is faster than torch's own attention for one head
+        asked = (self.ask(places) + self.where_here).flatten(1, 2)
+        share = torch.softmax(asked @ (keys + self.where_there).mT * asked.shape[2] ** -0.5, dim=2)
+        return (share @ values).unflatten(1, places.shape[1:3])
 
 
 def _doublings(size: int) -> int:

@@ -51,13 +51,14 @@ class Reader(nn.Module):
                 layer.weight[half:] *= 0.1
                 layer.bias[half:] = SURE
 
-    def forward(self, x: Padded) -> Read:
-        """x: (B, T, 3, S, S); codes of the padding are anything. While it does not learn, codes are the means of their Gaussians."""
+    def forward(self, x: Padded, is_drawn: bool | None = None) -> Read:
+        """x: (B, T, 3, S, S); codes of the padding are anything. is_drawn: or else they are the means of their Gaussians; by default while it learns."""
+        is_drawn = self.training if is_drawn is None else is_drawn
         looked = self.look(x.data.flatten(0, 1)).unflatten(0, x.data.shape[:2])
         mask = x.mask[..., None]
         mean = looked[:, 0] if self.by_first else (looked * mask).sum(1) / mask.sum(1).clamp(min=1)
-        content, of_clip = _drawn(self.content(mean), self.training)
-        moves, of_frames = _drawn(self.moves(looked), self.training)
+        content, of_clip = _drawn(self.content(mean), is_drawn)
+        moves, of_frames = _drawn(self.moves(looked), is_drawn)
         return Read(content, moves, of_clip + (of_frames * mask[..., 0]).sum(1))
 
 
@@ -82,10 +83,15 @@ def picked(x: Tensor, places: Tensor) -> Tensor:
     return x[torch.arange(len(x))[:, None], places]
 
 
-def apart(made: Tensor, real: Tensor) -> Tensor:
+def apart(made: Tensor, real: Tensor, squares: float = 0.0) -> Tensor:
     """How far painted frames (B, K, 3, S, S) are from real ones of the same clip: the mean distance of a number, and of its difference to
-    another frame of the clip; where the real frames differ from their mean, what moves there, it counts up to `MOVING` times more.
+    another frame of the clip; where the real frames differ from their mean, what moves there, it counts up to `MOVING` times more. squares: weight
+    of the squared distances beside: who does not know yet where an arm is paints none by the first, and a faint one by these.
     """
     weight = 1.0 + MOVING * (real - real.mean(1, keepdim=True)).abs().mean(2, keepdim=True)
     far = made - real
-    return (weight * (far.abs() + (far - far.roll(1, dims=1)).abs())).mean()
+    change = far - far.roll(1, dims=1)
+    distance = far.abs() + change.abs()
+    if squares:
+        distance = distance + squares * (far.square() + change.square())
+    return (weight * distance).mean()
