@@ -116,7 +116,10 @@ class GenerateSection(Section):
         int, Field(gt=0, description="of frames and tokens: numbers that say what is shown, the same at every step")
     ] = 64
     motion_size: Annotated[
-        int, Field(gt=0, description="numbers of noise a step that become the movement; with first_frame pose_size")
+        int,
+        Field(
+            gt=0, description="numbers of noise a step that become the movement; with first_frame they are pose_size"
+        ),
     ] = 16
     embedding: Annotated[int, Field(gt=0, description="width of a class's vector, and of a word's")] = 32
     hidden: Annotated[int, Field(gt=0, description="of what makes frames' movements, and features")] = 256
@@ -211,9 +214,15 @@ class GenerateSection(Section):
             raise ValueError(
                 f"guidance is of what goes on from a frame, and first_frame is false; leave guidance: {self.guidance:g} out"
             )
+        if self.guidance != 1.0 and not self.labels:
+            raise ValueError(f"guidance is of wishes, and labels is false; leave guidance: {self.guidance:g} out")
         if self.first_frame and self.motion == "independent":
             raise ValueError(
                 "with first_frame every pose is told from the one before, by a core, and motion is independent; leave it out"
+            )
+        if self.first_frame and self.motion_size != type(self).model_fields["motion_size"].default:
+            raise ValueError(
+                f"with first_frame a step's noise is as wide as a pose, pose_size {self.pose_size}; leave motion_size: {self.motion_size} out"
             )
         return self
 

@@ -258,18 +258,8 @@ def test_a_first_frame_sets_the_content(clips: Path, tmp_path: Path, capsys: Any
             {"heads": {"clip": {"kind": "generate", "critic": {"core": {"cell": "mean", "layers": 0}}}}},
             "neither moves nor judges",
         ),
-        (
-            {"encoder": {"kind": "frames", "size": 32},
-             "heads": {"clip": {"kind": "generate", "makes": "frames", "first_frame": True, "motion": "independent"}}},
-            "with first_frame every pose is told from the one before",
-        ),
-        (
-            {"encoder": {"kind": "frames", "size": 32},
-             "heads": {"clip": {"kind": "generate", "makes": "frames", "guidance": 2.0}}},
-            "guidance is of what goes on from a frame",
-        ),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_that_cannot_generate_says_why(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         validate(Recipe, {"encoder": {"kind": "series"}, "heads": {"clip": {"kind": "generate"}}, **settings}, "x")

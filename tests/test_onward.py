@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from pipeline.models.core import Core
 from pipeline.models.onward import OnwardGenerator
 from pipeline.models.painter import Onward
 from pipeline.padded import Padded
+from pipeline.section import ConfigError
 from tests.test_generate_frames import frames_batch, frames_model
 
 SHOWN, POSE = 5, 3
@@ -137,3 +140,30 @@ def test_what_it_learns_by_teaches_neither_reader_nor_painter_and_is_read_surely
     assert not torch.equal(drawn._read(real).moves, drawn._read(real).moves)
     shown = clip._side(real, torch.tensor([0, 1])).sequences
     assert not shown[:, 0, 6:].any() and shown[:, 1:4, 6:].any(), "a critic sees differences to the first pose"
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        ({"first_frame": True, "motion": "independent"}, "every pose is told from the one before, by a core"),
+        ({"first_frame": True, "motion_size": 8}, "leave motion_size: 8 out"),
+        ({"first_frame": True, "guidance": 2.0, "labels": False}, "guidance is of wishes, and labels is false"),
+        ({"guidance": 2.0}, "guidance is of what goes on from a frame"),
+        ({"first_frame": True, "guidance": 0.5}, "guidance"),
+        ({"first_frame": 10}, "first_frame"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(head: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        frames_model(**head)
+
+
+def test_without_classes_it_goes_on_as_well() -> None:
+    """There is no wish then: none is left out while it learns, and guidance leads nowhere."""
+    onward, none = _onward(classes=0, guidance=3.0).train(), torch.zeros(2, dtype=torch.int64)
+    codes = onward.draw(2, 4)
+    assert onward.surprise(Padded(torch.randn(2, 4, POSE), torch.tensor([4, 3])), codes, none).isfinite()
+    with torch.no_grad():
+        guided = onward.eval().imagine(codes, none)[1]
+        onward.guidance = 1.0
+        assert torch.equal(onward.imagine(codes, none)[1], guided) and guided.shape == (2, 4, POSE)

@@ -222,7 +222,7 @@ class Generate(nn.Module):
             return Side(Padded(joined(self.directions(content), moves.data), real.lengths).zeroed().data, None)
         if self.reader is None:
             return Side(real.data, None)
-        read = read or self._read(real)
+        read = self._read(real) if read is None else read
         pictures = picked(real.data, places(real.lengths, 1))[:, 0] if self.pictures else None
         return Side(self._codes_shown(read.content, read.moves, real.lengths), pictures)
 

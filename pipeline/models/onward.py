@@ -32,7 +32,7 @@ class OnwardGenerator(FrameGenerator):
     `guidance` times as far from that as the wish says (Ho & Salimans 2022, arXiv 2207.12598): what a frame makes likely does not drown the wish.
 
     Args:
-        core: reads (B, T, reads) of `OnwardGenerator.input_size`. content_size, pose_size: C and M; both are read in the frame. hidden: of what tells
+        core: reads (B, T, hidden). content_size, pose_size: C and M; both are read in the frame. hidden: of what the core reads, and of what tells
         the Gaussian. guidance: 1 makes what the law says.
     """
 
