@@ -178,9 +178,8 @@ class FrameGenerator(Generator):
         self, codes: Codes, labels: Tensor, state: State | None = None, skip: int = 0
     ) -> tuple[Tensor, Tensor, State]:
         """As `Generator`, before anything is painted: content (B, C), moves (B, T - skip, M), and the state to go on from."""
-        content = codes.content
-        if self.content is not None:
-            content = self.content(torch.cat([codes.content, self.wish(labels)], dim=1))
+        assert self.content is not None, "who goes on from a frame imagines otherwise"
+        content = self.content(torch.cat([codes.content, self.wish(labels)], dim=1))
         moves, after = super().forward(codes, labels, state, skip)
         return content, moves, after
 
