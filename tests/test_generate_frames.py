@@ -109,7 +109,8 @@ def test_what_goes_on_from_a_frame_is_read_in_that_frame_alone_and_takes_its_pix
         one, other = (clip.reader(Padded(torch.cat([first[:, None], rest], 1), torch.full((2,), 5))) for rest in later)
         assert torch.equal(one.content, other.content) and not torch.equal(one.moves, other.moves)
         codes = clip.encode(clip.generator.draw(2, 3), first)
-        assert torch.equal(codes.content, one.content) and torch.equal(codes.start, one.moves[:, 0])
+        # clips of other lengths go through the CNN in batches of other shapes, which processors round differently
+        assert torch.allclose(codes.content, one.content, atol=1e-5) and torch.allclose(codes.start, one.moves[:, 0], atol=1e-5)
         again = clip.encode(clip.generator.draw(2, 3), first)
         assert torch.equal(again.content, codes.content), "nothing is drawn while it does not learn"
         painter = clip.generator.painter
