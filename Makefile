@@ -1,5 +1,5 @@
 # unreel: what happens in a folder of videos, and when.
-# The lines that begin with two hashes are the help. Everything runs inside .venv, which is made when it is missing.
+# Lines that begin with two hashes are the help. Everything runs inside .venv, which is made when it is missing.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -10,15 +10,19 @@ DATA   ?= data
 P      ?=
 SEEDS  ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint show clean
+.PHONY: help demo test test-slow lint show clean
 
-## make demo              draw a data set, train on it, answer for a folder of unseen videos (some minutes)
+## make demo              draw a data set, train on it, answer for a folder of unseen videos (about 3 minutes)
 demo: $(VENV)/ready
 	@$(RUN)/python scripts/demo.py
 
 ## make test              the tests (under 10 minutes)
 test: $(VENV)/ready
 	$(RUN)/python -m pytest -q -n 2 --dist loadfile
+
+## make test-slow         the tests that run in CI only: documentation, wheel, ...
+test-slow: $(VENV)/ready
+	$(RUN)/python -m pytest -q -m slow
 
 ## make lint              ruff, pyright and import-linter
 lint: $(VENV)/ready
@@ -30,7 +34,7 @@ lint: $(VENV)/ready
 show: $(VENV)/ready
 	@$(RUN)/python scripts/show.py $(P) --data $(DATA) --seeds $(SEEDS)
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml setup.py constraints.txt
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (some minutes the first time) ..."
 ifneq ($(TORCH_INDEX),)

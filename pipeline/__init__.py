@@ -1,7 +1,7 @@
-"""unreel: a CNN looks, one recurrent core watches, many heads answer.
+"""unreel, a video recogniser: a CNN extracts features of frames, one recurrent core reads them in order, heads answer.
 
-`pipeline.run` is the place to begin reading; `pipeline.cli` is the command. Importing this package
+`pipeline.commands.train` is the place to begin reading; `pipeline.cli` is the command. Importing this package
 imports nothing else, so that `unreel --help` answers at once.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

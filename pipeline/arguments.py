@@ -1,6 +1,7 @@
-"""What the command takes: every verb with its arguments, and the help that explains them.
+"""The arguments of every verb, and their help texts.
 
-Knows nothing of what the verbs do. It imports nothing heavy, so that --help answers at once.
+In: nothing. Out: the argument parser. It imports nothing heavy, so that --help answers at once. Knows nothing of what
+the verbs do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pipeline import __version__
 
 EPILOG = """\
 a first run:
-  unreel train videos/                      one folder a class; says what it chose
+  unreel train videos/                      one folder per class; prints the settings it chose
   unreel predict clips/ --model runs/videos --out answers/
 settings are key=value after the config, such as core.cell=lstm; `unreel config` lists them all.
 """
@@ -21,90 +22,102 @@ FORMATS = ["jsonl", "csv", "parquet", "srt", "vtt", "elan", "activitynet"]
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every verb with its arguments."""
+    """The parser of the command, with every verb."""
     top = argparse.ArgumentParser(
         prog="unreel",
-        description="What happens in a folder of videos, and when: a CNN looks, "
-        "a recurrent core watches, heads answer.",
+        description="What happens in a folder of videos, and when: a CNN extracts features of frames, one recurrent "
+        "core reads them in order, heads answer.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"unreel {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
+    _add_train_and_evaluate(verbs)
+    _add_predict(verbs)
+    _add_watch(verbs)
+    _add_generate(verbs)
+    _add_dataset_verbs(verbs)
+    config = verbs.add_parser("config", help="list every setting, or print a config with its defaults written out")
+    config.add_argument("config", nargs="?", metavar="CONFIG|MANIFEST|FOLDER")
+    config.add_argument("settings", nargs="*", metavar="key=value")
+    config.add_argument("--markdown", action="store_true", help="list the settings as Markdown (docs/config.md)")
+    return top
+
+
+def _add_train_and_evaluate(verbs: Any) -> None:
     train = verbs.add_parser("train", help="train a model: CONFIG.yaml, a manifest, or a folder of class folders")
     train.add_argument("source", metavar="CONFIG|MANIFEST|FOLDER")
     train.add_argument("settings", nargs="*", metavar="key=value")
-    train.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run")
+    train.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run already")
 
-    evaluate = verbs.add_parser("evaluate", help="measure a run's model on its test part, or on other data")
+    evaluate = verbs.add_parser("evaluate", help="measure a run's model on its test split, or on other data")
     evaluate.add_argument("run", metavar="RUN", type=Path)
     evaluate.add_argument("settings", nargs="*", metavar="key=value")
 
+
+def _add_predict(verbs: Any) -> None:
     predict = verbs.add_parser("predict", help="answer for files, folders, globs and lists of videos")
     predict.add_argument(
-        "paths", nargs="+", metavar="PATH", help="for models of texts: text files, a line an answer, or -"
+        "paths", nargs="+", metavar="PATH", help="for models of texts: text files, one answer per line, or -"
     )
     predict.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
-    predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="where predictions.* go")
+    predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of predictions.*")
     predict.add_argument(
         "--format",
         nargs="+",
         choices=FORMATS,
         default=FORMATS[:3],
-        help="jsonl, csv, parquet (default: these three) for every answer; srt, vtt, elan (a file a video) and activitynet for spans",
+        help="jsonl, csv, parquet (default: these three) hold every answer; srt, vtt, elan (one file per video) and "
+        "activitynet hold spans of time",
     )
     predict.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to list (default 5)")
     predict.add_argument(
-        "--attention", action="store_true", help="pictures of what each word of a caption looked at, in DIR/attention"
+        "--attention", action="store_true", help="draw the attention weights of captions, in DIR/attention"
     )
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
 
-    _add_watch(verbs)
-    _add_generate(verbs)
 
-    extract = verbs.add_parser("extract", help="fill the feature store for a config, and nothing more")
+def _add_dataset_verbs(verbs: Any) -> None:
+    extract = verbs.add_parser("extract", help="fill the feature store for a config, and do nothing else")
     extract.add_argument("config", metavar="CONFIG|MANIFEST|FOLDER")
     extract.add_argument("settings", nargs="*", metavar="key=value")
 
-    check = verbs.add_parser("check", help="what is wrong with a dataset: leaks, missing and broken files, odd classes")
-    check.add_argument("dataset", metavar="MANIFEST|FOLDER")
-    check.add_argument("--root", metavar="DIR", help="where the manifest's paths start")
-    check.add_argument(
-        "--contents", action="store_true", help="read the files: identical ones across splits, broken ones"
+    check = verbs.add_parser(
+        "check", help="find problems of a dataset: leaks, missing and broken files, unequal classes"
     )
-    check.add_argument("--alike", action="store_true", help="decode a few frames: videos that look alike across splits")
-
-    config = verbs.add_parser("config", help="list every setting, or print a config with its defaults written out")
-    config.add_argument("config", nargs="?", metavar="CONFIG")
-    config.add_argument("settings", nargs="*", metavar="key=value")
-    return top
+    check.add_argument("dataset", metavar="MANIFEST|FOLDER")
+    check.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start from")
+    check.add_argument(
+        "--contents", action="store_true", help="read the files: find broken ones, and equal ones in two splits"
+    )
+    check.add_argument("--alike", action="store_true", help="decode a few frames: find near duplicates in two splits")
 
 
 WATCH = """\
-One JSON object a line on standard output, times in seconds since the first picture:
-  opened         the source answers; is_live says whether it goes on by itself
-  start, update, end      an action begins, goes on, is over: head, label, start, end, score
-  probabilities  of each look, on request
-  answer         about the whole, at its end, as `unreel predict` gives it
-  reconnect, dropped      a reader started again; looks left out
-  closed         always the last: status, seconds, looks, dropped, reconnects, latency_ms
-Files, recordings behind an address and pipes wait for the model: nothing is left out. Cameras and live addresses
-do not wait: when the model is slower, the oldest looks that wait (16 at most) are dropped, counted and told.
-After a signal the running actions end with "interrupted": true, and --state goes on from there; after kill -9 the
-events since the last saved state (3 s) come again.
+One JSON object per line on standard output, times in seconds since the first frame:
+  opened         the source is open; is_live says whether it is a camera or a live address
+  start, update, end      an action starts, continues, ends: head, label, start, end, score
+  probabilities  the best classes of each look, with --probabilities
+  answer         the answer for the whole source, at its end, as `unreel predict` gives it
+  reconnect, dropped      the decoder was started again; looks were left out
+  closed         always the last event: status, seconds, looks, dropped, reconnects, latency_ms
+Files, recordings behind an address and pipes wait for the model, so no look is left out. Cameras and live addresses
+do not wait: when the model is slower, the oldest waiting looks (of 16 at most) are dropped, counted and reported.
+After a signal the open actions end with "interrupted": true, and --state continues from there. After kill -9 the
+events since the last saved state (3 s) are repeated.
 examples:
-  unreel watch match.mp4 --model runs/x --overlay seen.mp4
+  unreel watch match.mp4 --model runs/x --overlay overlay.mp4
   unreel watch rtsp://camera/1 --model runs/x --state camera1.state >> events.jsonl
   arecorder | unreel watch - --model runs/x             (MPEG-TS, Matroska, Y4M)
-  painter | unreel watch - --size 320x240 --fps 25 --model runs/x     (raw rgb24, top row first)
+  program | unreel watch - --size 320x240 --fps 25 --model runs/x     (raw rgb24, top row first)
 """
 
 
 def _add_watch(verbs: Any) -> None:
     watch = verbs.add_parser(
         "watch",
-        help="say what happens while it happens: a file, a camera, an address or a pipe",
+        help="print events while they happen: a file, a camera, an address or a pipe",
         epilog=WATCH,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,93 +126,99 @@ def _add_watch(verbs: Any) -> None:
     )
     watch.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
     watch.add_argument(
-        "--lag", type=float, default=1.0, metavar="S", help="how much later a timeline settles a label (default 1)"
+        "--lag", type=float, default=1.0, metavar="S", help="a segment head decides a label so much later (default 1)"
     )
     watch.add_argument(
-        "--smooth", type=float, default=2.0, metavar="S", help="over how long a class's scores are averaged (default 2)"
+        "--smooth",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="a classify head averages scores over so long (default 2)",
     )
     watch.add_argument(
         "--update",
         type=float,
         default=1.0,
         metavar="S",
-        help="how often a running action is told; 0: never (default 1)",
+        help="seconds between the updates of an open action; 0: none (default 1)",
     )
     watch.add_argument(
         "--threshold",
         type=float,
         default=0.0,
         metavar="P",
-        help="looks below this probability show no action (default 0)",
+        help="a look whose best class is less probable shows no action (default 0)",
     )
-    watch.add_argument("--probabilities", action="store_true", help="tell the best classes of every look too")
+    watch.add_argument("--probabilities", action="store_true", help="also print the best classes of every look")
     watch.add_argument("--top", type=_positive, default=5, metavar="K", help="how many classes to list (default 5)")
     watch.add_argument(
-        "--state", type=Path, metavar="FILE", help="go on from this file, if it is there, and keep it up to date"
+        "--state", type=Path, metavar="FILE", help="continue from this file, if it exists, and keep it up to date"
     )
     watch.add_argument(
-        "--overlay", type=Path, metavar="FILE.mp4", help="write what the CNN sees, with the answers drawn on it"
+        "--overlay", type=Path, metavar="FILE.mp4", help="write a video of the frames with the answers drawn on it"
     )
-    watch.add_argument("--window", action="store_true", help="show the same on the screen (needs OpenCV with windows)")
+    watch.add_argument("--window", action="store_true", help="show the same in a window (needs OpenCV with windows)")
     _add_reading(watch)
     watch.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
 
 
 def _add_reading(watch: argparse.ArgumentParser) -> None:
-    """How the source is read."""
-    watch.add_argument("--size", metavar="WxH", help="the pipe brings raw rgb24 frames of this size")
-    watch.add_argument("--fps", type=float, metavar="F", help="and so many of them a second")
+    """The options of `watch` about reading the source."""
+    watch.add_argument("--size", metavar="WxH", help="the pipe holds raw rgb24 frames of this size")
+    watch.add_argument("--fps", type=float, metavar="F", help="the pipe holds so many frames a second")
     watch.add_argument(
         "--batch",
         type=_positive,
         default=64,
         metavar="N",
-        help="looks that the CNN takes at once, at most (default 64)",
+        help="most looks that the CNN processes at once (default 64)",
     )
     watch.add_argument(
         "--patience",
         type=float,
         default=20.0,
         metavar="S",
-        help="seconds without a picture until the reader is killed; a pipe may take its time (default 20)",
+        help="seconds without a frame after which the decoder is killed; no limit for a pipe (default 20)",
     )
     watch.add_argument(
         "--give-up",
         type=float,
         default=300.0,
         metavar="S",
-        help="seconds without a camera or address until it is given up (default 300)",
+        help="seconds after which a camera or address that does not answer is given up (default 300)",
     )
 
 
 MADE = ["mp4", "gif", "png", "npz", "txt"]
 GENERATE = """\
 examples:
-  unreel generate --model runs/clips --label walk_left --count 8 --out made/        clips and a sheet of film
-  unreel generate --model runs/clips --length 64 --out made/                        four times longer than trained
-  unreel generate --model runs/clips --count 8 --towards 7 --out made/              from one to another
-  unreel generate --model runs/text --prompt "ROMEO:"                               a text goes on
+  unreel generate --model runs/clips --label walk_left --count 8 --out made/        8 clips of a class, and a sheet
+  unreel generate --model runs/clips --length 64 --out made/                        longer than in training
+  unreel generate --model runs/clips --count 8 --towards 7 --out made/              from one clip to another
+  unreel generate --model runs/text --prompt "ROMEO:"                               continue a text
 """
 
 
 def _add_generate(verbs: Any) -> None:
     generate = verbs.add_parser(
         "generate",
-        help="make sequences (a generate head), or go on with a text (a language head)",
+        help="generate sequences (with a generate head), or continue a text (with a language head)",
         epilog=GENERATE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     generate.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
-    generate.add_argument("--prompt", default="", metavar="TEXT", help="what comes before; empty begins a new text")
+    generate.add_argument(
+        "--prompt", default="", metavar="TEXT", help="the text to continue; without it a new text begins"
+    )
     generate.add_argument(
         "--length",
         type=_positive,
         metavar="N",
-        help="tokens at most (default 200), or steps of a sequence (default 16)",
+        help="the most tokens of a text (default 200), or the steps of a sequence (default 16)",
     )
     generate.add_argument("--count", "--samples", type=_positive, default=1, metavar="K", help="how many (default 1)")
-    generate.add_argument("--label", metavar="CLASS", help="the wish; by default all classes in turn")
-    generate.add_argument("--out", type=Path, metavar="DIR", help="where sequences go")
+    generate.add_argument("--label", metavar="CLASS", help="the class of the sequences; by default all classes in turn")
+    generate.add_argument("--out", type=Path, metavar="DIR", help="the folder for sequences")
     generate.add_argument(
         "--format",
         nargs="+",
@@ -208,21 +227,31 @@ def _add_generate(verbs: Any) -> None:
         help="mp4, gif and png for frames, npz for features, txt for texts",
     )
     generate.add_argument(
-        "--content-seed", type=int, metavar="S", help="what is shown comes from this seed, the movement from --seed"
+        "--content-seed", type=int, metavar="S", help="seed of the content; the motion comes from --seed"
     )
     generate.add_argument(
-        "--towards", type=int, metavar="S", help="the sequences lead from --seed's codes to this seed's"
-    )
-    generate.add_argument("--image", type=Path, metavar="FILE", help="the first frame: a picture, or a video's first")
-    generate.add_argument(
-        "--truncation", type=float, metavar="PSI", help="below 1 what is usual: surer, less various (default 1)"
+        "--towards", type=int, metavar="S", help="lead from the codes of --seed to those of this seed"
     )
     generate.add_argument(
-        "--temperature", type=float, metavar="T", help="below 1 is safer, above 1 wilder (default 0.8)"
+        "--image", type=Path, metavar="FILE", help="the first frame: an image, or the first of a video"
+    )
+    generate.add_argument(
+        "--truncation",
+        type=float,
+        metavar="PSI",
+        help="factor on the codes, 0 to 1: smaller ones give more usual sequences with less variety (default 1)",
+    )
+    generate.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="below 1 gives more probable tokens, above 1 less probable ones (default 0.8)",
     )
     generate.add_argument("--top-k", type=_positive, metavar="K", help="only the K most probable tokens")
     generate.add_argument("--top-p", type=float, metavar="P", help="only the most probable tokens that make up P")
-    generate.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed says the same (default 0)")
+    generate.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same seed gives the same result (default 0)"
+    )
     generate.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
 
 

@@ -1,7 +1,9 @@
-"""The command: verbs, thin. Everything heavy is imported inside a verb, so that --help answers at once.
+"""The command `unreel`: it parses the arguments, calls a verb of `pipeline.commands`, prints, and returns an exit code.
 
-Exit codes: 0 all well; 1 finished, some videos failed; 2 usage or configuration; 3 model; 4 environment (disk, device);
-130 / 143 interrupted.
+Everything heavy is imported inside a function, so that --help answers at once. Knows nothing of how a verb works.
+
+Exit codes: 0 success; 1 finished, but some videos failed; 2 usage or configuration; 3 model; 4 environment (disk,
+device); 130 / 143 interrupted.
 """
 
 from __future__ import annotations
@@ -9,20 +11,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.arguments import parser
 
 if TYPE_CHECKING:
-    from pipeline.run import Finished
+    from pipeline.commands.train import Finished
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; a user's mistake becomes a sentence on stderr and an exit code."""
-    options = _parsed(arguments)
-    _calm_libraries()
+    """Run a verb. A mistake of the user becomes a sentence on stderr and an exit code."""
+    options = _parse(arguments)
+    _silence_libraries()
     try:
         return VERBS[options.verb](options)
     except KeyboardInterrupt:
@@ -32,36 +34,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        where = f" '{error.filename}'" if error.filename else ""
-        print(
-            f"unreel: {error.strerror or error}{where}. Check that the disk has room and that the path is yours.",
-            file=sys.stderr,
-        )
+        path = f" '{error.filename}'" if error.filename else ""
+        text = f"unreel: {error.strerror or error}{path}. Check that the disk has room and that the path is yours."
+        print(text, file=sys.stderr)  # without _log: it imports, and the disk may be the problem
         return 4
     except Exception as error:
-        code = _code_of(error)
+        code = _exit_code(error)
         if code is None:
             raise
-        _say(f"unreel: {error}")
+        _log(f"unreel: {error}")
         return code
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; settings and paths may stand behind an option too, where argparse alone would not know them."""
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options. Settings and paths may follow an option too, which argparse alone does not accept."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
-    listed: list[str] | None = getattr(options, "settings", getattr(options, "paths", None))
-    if rest and (listed is None or any(text.startswith("-") for text in rest)):
+    positional: list[str] | None = getattr(options, "settings", getattr(options, "paths", None))
+    if rest and (positional is None or any(text.startswith("-") for text in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    if listed is not None:
-        listed += rest
+    if positional is not None:
+        positional += rest
     return options
 
 
-def _code_of(error: Exception) -> int | None:
-    """The exit code of a mistake that the user can mend; None for a mistake of ours."""
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of a mistake that the user can correct; None for a bug."""
     from pipeline.checkpoint import ModelError
-    from pipeline.training.runtime import Interrupted
+    from pipeline.training.distributed import Interrupted
 
     if isinstance(error, Interrupted):
         return error.exit_code
@@ -73,29 +73,28 @@ def _code_of(error: Exception) -> int | None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from pipeline.run import train
+    from pipeline.commands.config import config_of
+    from pipeline.commands.train import train
 
-    config = _config(options.source, options.settings)
-    progress = _Progress("looking at videos")
-    finished = train(config, _say, progress, fresh=options.fresh)
+    config = config_of(options.source, options.settings, _log)
+    finished = train(config, _log, _Progress(), fresh=options.fresh)
     if int(os.environ.get("RANK", "0")) == 0:
-        _show(finished)
-        print(
-            f"\nmodel: {finished.folder / 'model'}\nnext:  unreel predict PATH ... --model {finished.folder} --out DIR"
-        )
+        _print_report(finished)
+        print(f"\nmodel: {finished.folder / 'model'}")
+        print(f"next:  unreel predict PATH ... --model {finished.folder} --out DIR")
     return 1 if finished.report["failed"] else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from pipeline.run import evaluate
+    from pipeline.commands.evaluate import evaluate
 
-    finished = evaluate(options.run, options.settings, _say, _Progress("looking at videos"))
-    _show(finished)
+    finished = evaluate(options.run, options.settings, _log, _Progress())
+    _print_report(finished)
     return 1 if finished.report["failed"] else 0
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from pipeline.run import predict
+    from pipeline.commands.predict import predict
 
     counts = predict(
         options.paths,
@@ -104,7 +103,7 @@ def _predict(options: argparse.Namespace) -> int:
         formats=options.format,
         top=options.top,
         device=options.device,
-        say=_say,
+        log=_log,
         on_row=_RowPrinter(),
         attention=options.attention,
     )
@@ -114,47 +113,46 @@ def _predict(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     import json
 
-    from pipeline.watch import watch
+    from pipeline.commands.watch import watch
 
     def emit(event: dict[str, Any]) -> None:
         print(json.dumps(event, ensure_ascii=True), flush=True)
 
-    wishes = {k: v for k, v in vars(options).items() if k not in ("verb", "source", "model")}
-    status, number = watch(options.source, options.model, emit=emit, say=_say, **wishes)
-    if number is not None:
-        return 128 + number
+    settings = {name: value for name, value in vars(options).items() if name not in ("verb", "source", "model")}
+    status, signal_number = watch(options.source, options.model, emit=emit, log=_log, **settings)
+    if signal_number is not None:
+        return 128 + signal_number
     return 1 if status.startswith("failed") else 0
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from pipeline.generate import generate
+    from pipeline.commands.generate import generate
 
-    wishes = {k: v for k, v in vars(options).items() if k not in ("verb", "model")}
-    for text in generate(options.model, say=_say, **wishes):
+    settings = {name: value for name, value in vars(options).items() if name not in ("verb", "model")}
+    for text in generate(options.model, log=_log, **settings):
         print(text, flush=True)
     return 0
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from pipeline.run import extract_features
+    from pipeline.commands.config import config_of
+    from pipeline.commands.extract import extract_features
 
-    failed = extract_features(_config(options.config, options.settings), _say, _Progress("looking at videos"))
+    failed = extract_features(config_of(options.config, options.settings, _log), _log, _Progress())
     return 1 if failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pipeline.check import check
+    from pipeline.commands.check import check
 
-    return 1 if check(options.dataset, options.root, contents=options.contents, alike=options.alike, say=print) else 0
+    findings = check(options.dataset, options.root, contents=options.contents, near_duplicates=options.alike, log=print)
+    return 1 if findings else 0
 
 
-def _list_config(options: argparse.Namespace) -> int:
-    from pipeline.config import Config, dump_config
-    from pipeline.section import describe_settings
+def _print_config(options: argparse.Namespace) -> int:
+    from pipeline.commands.config import config_text
 
-    print(
-        dump_config(_config(options.config, options.settings)) if options.config else describe_settings(Config), end=""
-    )
+    print(config_text(options.config, options.settings, _log, markdown=options.markdown), end="")
     return 0
 
 
@@ -166,93 +164,70 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "generate": _generate,
     "extract": _extract,
     "check": _check,
-    "config": _list_config,
+    "config": _print_config,
 }
 
 
-def _config(source: str, settings: Sequence[str]) -> Any:
-    """A YAML config; or the defaults for a manifest or a folder of class folders, saying what was chosen."""
-    from pipeline.config import load_config
-    from pipeline.prepare import defaults_for
+def _log(text: str) -> None:
+    """Lines on stderr. Control characters in names of files are escaped, so they have no effect on the terminal."""
+    from pipeline.inference.answer import escape_unprintable
 
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or not path.exists():
-        return load_config(path, settings)
-    base, chosen = defaults_for(path)
-    for line in chosen:
-        _say(line)
-    return load_config(None, settings, base=base)
+    print("\n".join(map(escape_unprintable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
-def _say(text: str) -> None:
-    """A line on stderr, or some; names of files in it cannot steer the terminal."""
-    from pipeline.inference.batch import one_line
-
-    print("\n".join(map(one_line, text.split("\n"))), file=sys.stderr, flush=True)
-
-
-def _show(finished: Finished) -> None:
-    from pipeline.training.report import table
+def _print_report(finished: Finished) -> None:
+    from pipeline.evaluation.report import table
 
     if finished.report["rows"]:
         print(table(finished.report))
         print(f"\nreport: {finished.folder / 'report.json'} and report.txt (confusion matrix)")
     else:
-        print("no test part: nothing was measured (data.split gives one)")
+        print("no test split: nothing was measured (data.split gives one)")
 
 
-def _calm_libraries() -> None:
-    """Libraries talk to their developers; we talk to the user."""
+def _silence_libraries() -> None:
+    """Hide the warnings of libraries: they are for developers. Environment variables of the user have precedence."""
     import logging
     import warnings
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    for name, value in (
-        ("OPENCV_LOG_LEVEL", "ERROR"),
-        ("OPENCV_FFMPEG_LOGLEVEL", "-8"),
-        ("TOKENIZERS_PARALLELISM", "false"),
-    ):
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger().setLevel(logging.ERROR)
 
 
 class _Progress:
-    """One line that moves on a terminal; nothing elsewhere."""
+    """The progress of the extraction: one line that is rewritten on a terminal, nothing elsewhere."""
 
-    def __init__(self, what: str) -> None:
-        import time
-
-        self.what, self.clock, self.started, self.shown = what, time.monotonic, time.monotonic(), 0.0
+    def __init__(self) -> None:
+        self.start, self.last_print = time.monotonic(), 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        now = self.clock()
-        if not sys.stderr.isatty() or (now - self.shown < 0.1 and done < total):
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (now - self.last_print < 0.1 and done < total):
             return
-        self.shown = now
-        speed = done / max(1e-9, now - self.started)
-        text = f"{self.what}: {done}/{total}   {speed:.1f} videos/s   {(total - done) / max(1e-9, speed):.0f} s left"
+        self.last_print = now
+        speed = done / max(1e-9, now - self.start)
+        seconds_left = (total - done) / max(1e-9, speed)
+        text = f"extracting features: {done}/{total}   {speed:.1f} videos/s   {seconds_left:.0f} s left"
         print(f"\r\033[K{text}" + ("\n" if done == total else ""), end="", file=sys.stderr, flush=True)
 
 
 class _RowPrinter:
-    """A line of the table for each answered video, and the speed."""
+    """Prints a line for each answered input, with the speed."""
 
     def __init__(self) -> None:
-        import time
-
-        self.clock, self.started = time.monotonic, time.monotonic()
+        self.start = time.monotonic()
 
     def __call__(self, row: dict[str, Any], done: int, total: int) -> None:
-        from pipeline.inference.batch import headline, one_line
+        from pipeline.inference.answer import escape_unprintable, headline
 
-        speed = done / max(1e-9, self.clock() - self.started)
+        speed = done / max(1e-9, time.monotonic() - self.start)
         left = f"{(total - done) / max(1e-9, speed):.0f} s left" if done < total else "done"
-        print(
-            f"{one_line(row['path'])[:44]:<44}  {headline(row):<44}  {done}/{total}  {speed:.1f} videos/s  {left}",
-            file=sys.stderr,
-            flush=True,
-        )
+        columns = f"{escape_unprintable(row['path'])[:44]:<44}  {headline(row):<44}"
+        print(f"{columns}  {done}/{total}  {speed:.1f} videos/s  {left}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

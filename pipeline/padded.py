@@ -1,6 +1,6 @@
-"""Ragged sequences as one tensor.
+"""Sequences of unequal length as one padded tensor, and dropout that is constant in time.
 
-In: tensors of unequal length. Out: `Padded`, a batch first tensor with its lengths. Knows nothing of videos.
+In: tensors of unequal length. Out: `Padded`, a batch-first tensor with its lengths. Knows nothing of videos.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 class Padded:
     """A batch of sequences of unequal length.
 
-    data: (B, T, ...), any dtype, on any device; what stands behind a row's length is padding and means nothing.
-    lengths: (B,) int64, kept on the CPU so that looking at them never waits for a device. 0 is legal.
+    data: (B, T, ...), any dtype, on any device. Values after a row's length are padding and have no meaning.
+    lengths: (B,) int64, on the CPU, so that reading them never waits for a device. 0 is legal.
     """
 
     data: Tensor
@@ -29,34 +29,37 @@ class Padded:
 
     @property
     def mask(self) -> Tensor:
-        """(B, T) bool on the data's device: True where a step is real."""
+        """(B, T) bool on the data's device: True where a step is valid, False in the padding."""
         steps = torch.arange(self.data.shape[1], device=self.data.device)
         return steps[None, :] < self.lengths.to(self.data.device)[:, None]
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Padded:
-        """The same lengths with fn(data); fn keeps B and T."""
+        """fn(data) with the same lengths; fn keeps B and T."""
         return Padded(fn(self.data), self.lengths)
 
     def zeroed(self) -> Padded:
-        """The same with zeros in the padding, whatever stood there (NaN too)."""
+        """The same with zeros in the padding, whatever was there (NaN too)."""
         lengths = self.lengths.tolist()
         if all(length >= self.data.shape[1] for length in lengths):
             return self
-        if (
-            self.data.device.type == "cpu" and not self.data.requires_grad
-        ):  # a mask over wide steps costs 4 times the copy
-            data = self.data.clone()
+        if self.data.device.type == "cpu" and not self.data.requires_grad:
+            data = self.data.clone()  # for wide steps 4 times as fast as a mask
             for row, length in zip(data, lengths, strict=True):
                 row[length:] = 0
             return Padded(data, self.lengths)
         mask = self.mask.reshape(*self.data.shape[:2], *[1] * (self.data.ndim - 2))
-        return Padded(
-            torch.where(mask, self.data, torch.zeros((), dtype=self.data.dtype, device=self.data.device)), self.lengths
-        )
+        zero = torch.zeros((), dtype=self.data.dtype, device=self.data.device)
+        return Padded(torch.where(mask, self.data, zero), self.lengths)
 
     def to(self, device: torch.device | str) -> Padded:
         """The same with its data on `device`."""
         return Padded(self.data.to(device, non_blocking=True), self.lengths)
+
+    def last(self) -> Tensor:
+        """The last valid step of each row, (B, ...); step 0 of a row of length 0."""
+        index = (self.lengths - 1).clamp(min=0).to(self.data.device)
+        index = index.reshape(-1, *[1] * (self.data.ndim - 1)).expand(-1, 1, *self.data.shape[2:])
+        return self.data.gather(1, index)[:, 0]
 
     def unpad(self) -> list[Tensor]:
         """The rows, each (length, ...)."""
@@ -64,7 +67,7 @@ class Padded:
 
 
 def stack(rows: Sequence[Tensor]) -> Padded:
-    """Rows (T_i, ...) of equal width and dtype -> Padded with zeros behind the short ones."""
+    """Rows (T_i, ...) of equal width and dtype -> Padded (B, max T_i, ...) with zeros after the short rows."""
     assert rows, "stack needs at least one row"
     lengths = torch.tensor([row.shape[0] for row in rows], dtype=torch.int64)
     longest = max(1, int(lengths.max()))
@@ -74,8 +77,22 @@ def stack(rows: Sequence[Tensor]) -> Padded:
     return Padded(data, lengths)
 
 
-def joined(windows: Sequence[Padded]) -> Padded:
-    """Windows of the same rows, one after another -> the whole rows."""
+def concat_windows(windows: Sequence[Padded]) -> Padded:
+    """Consecutive windows of the same rows -> the whole rows."""
     if len(windows) == 1:
         return windows[0]
     return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in windows), strict=True)])
+
+
+def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
+    """A dropout mask of this shape, with dtype and device of `like`: 0 with probability p, else 1 / (1 - p)."""
+    keep = 1.0 - p
+    return like.new_empty(shape).bernoulli_(keep) / keep
+
+
+def sequence_dropout(x: Tensor, p: float) -> Tensor:
+    """Variational dropout: x (B, T, D) times one dropout mask per sequence, constant in time.
+
+    Source: Gal & Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks".
+    """
+    return x * dropout_mask(x, (x.shape[0], 1, x.shape[2]), p)

@@ -1,7 +1,7 @@
-"""The promises, one list: name, promise, bar, and the function that proves it.
+"""The list of promises: name, what is measured, the bar, and the function that measures it.
 
-`make show` prints the list; `make show P=name DATA=folder` does the real work afresh, prints the figure last and exits 0
-only if the bar holds.
+`make show` prints the list. `make show P=name DATA=folder` measures one promise from the beginning, prints the result
+last, and exits with 0 only if the bar holds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "proofs"))
 
 
 class Promise(NamedTuple):
-    """where: module:function under scripts/, called with (data, seeds), returns (figure, whether the bar holds); None where
-    the promise is to report.
+    """One promise.
+
+    where: module:function in scripts/proofs. It is called with (data, seeds) and returns (result, whether the bar
+    holds). The latter is None where the result is only reported.
     """
 
     name: str
@@ -32,259 +34,299 @@ class Promise(NamedTuple):
 PROMISES = [
     Promise(
         "fresh-clone",
-        "from a fresh clone with no environment: make demo and make test",
+        "in a fresh clone without an environment: make demo and make test",
         "both pass",
-        "show_fresh:fresh_clone",
+        "fresh_clone:fresh_clone",
+    ),
+    Promise(
+        "house",
+        "the repository keeps the rules of its house: sizes, layout, docstrings, no names of the previous version",
+        "no violation",
+        "house:house",
+    ),
+    Promise(
+        "same-numbers",
+        "the numbers of version 0.1 and of this version: trainings, predictions and metrics",
+        "bit-equal",
+        "same_numbers:same_numbers",
+    ),
+    Promise(
+        "api",
+        "the Python blocks of README and docs, on a trained model; the time of `import unreel`",
+        "all blocks run; import <= 4x python -c pass",
+        "api:api_promise",
+    ),
+    Promise(
+        "readme",
+        "the README and its commands, as written, in order, in a fresh clone",
+        "<= 200 lines, every command runs",
+        "readme:readme",
+    ),
+    Promise(
+        "strangers",
+        "readers without knowledge of the project answer ten questions about it from its pages",
+        "9 of 10 right",
+        "strangers:strangers",
     ),
     Promise(
         "yoga6",
-        "yoga6, 4 folds by person, GRU beside mean-pool",
+        "yoga6, 4 folds by person: GRU beside mean pooling",
         "accuracy >= 0.97, one seed < 3 min",
-        "show_recognise:yoga6",
+        "recognition:yoga6",
     ),
     Promise(
         "real-order",
-        "yoga6 forwards and backwards, 12 labels",
-        "GRU >= 0.75, mean-pool <= 0.50",
-        "show_recognise:real_order",
+        "yoga6 forwards and backwards, 12 labels: GRU beside mean pooling",
+        "GRU >= 0.75, mean pooling <= 0.50",
+        "recognition:real_order",
     ),
-    Promise("ucf101", "stored UCF101 features, official split 1", "GRU >= 0.94", "show_recognise:ucf101"),
+    Promise(
+        "ucf101",
+        "stored features of UCF101, official split 1",
+        "GRU >= 0.94",
+        "recognition:ucf101",
+    ),
     Promise(
         "puppets-order",
-        "puppets full, unseen actors, within the pairs",
-        "GRU, LSTM >= 0.95, mean-pool <= 0.60",
-        "show_recognise:puppets_order",
+        "puppets full, unseen actors: accuracy within the pairs of actions that differ in their order",
+        "GRU, LSTM >= 0.95, mean pooling <= 0.60",
+        "recognition:puppets_order",
     ),
     Promise(
         "own-folder",
-        "unreel train FOLDER on class folders, one command",
-        "< 90 s, and it predicts",
-        "show_recognise:own_folder",
+        "unreel train FOLDER on a folder of class folders, one command",
+        "< 90 s, and the model predicts",
+        "recognition:own_folder",
     ),
     Promise(
         "splits",
-        "UCF101 and HMDB51 preparers on the official lists; a random split is refused",
-        "every video where the list says",
-        "show_splits:splits",
+        "the preparation of UCF101 and HMDB51 by the official lists; a random split is refused",
+        "every video is in the split of the list",
+        "official_splits:splits",
     ),
     Promise(
         "finetune",
-        "last block fine-tuned against frozen features; both roads equal when frozen",
-        "roads differ < 1e-4",
-        "show_recognise:finetune",
+        "a fine-tuned last block beside frozen features; stored features and pixels give the same where all is frozen",
+        "difference of the two ways < 1e-4",
+        "recognition:finetune",
     ),
     Promise(
         "resume",
-        "SIGKILL in mid-epoch and resume; two processes under torchrun",
+        "SIGKILL in the middle of an epoch and resume; two processes with torchrun",
         "bit-equal; replicas equal, loss within 1e-4",
-        "show_training:resume",
+        "resume_and_wandb:resume",
     ),
     Promise(
         "wandb",
-        "a real offline W&B run, parsed from its binary file",
+        "a real offline W&B run, read from its binary file",
         "config redacted, each step once, final metrics",
-        "show_training:wandb_offline",
+        "resume_and_wandb:wandb_offline",
     ),
     Promise(
         "folder",
-        "unreel predict on real clips and broken files",
-        "a row each, exit 1, no traceback, formats agree",
-        "show_folder:folder",
+        "unreel predict on a folder of real clips and broken files",
+        "one row for each file, exit code 1, no traceback, equal formats",
+        "folder_job:folder",
     ),
     Promise(
         "timeline",
-        "puppets long videos, unseen actors: a CRF on the core, offline and a second behind",
-        "F1@50 >= 0.90 offline, >= 0.80 at 1 s of lag",
-        "show_timeline:timeline",
+        "long puppets videos, unseen actors: a CRF on the core, offline and with one second of lag",
+        "F1@50 >= 0.90 offline, >= 0.80 with 1 s of lag",
+        "timelines:timeline",
     ),
     Promise(
         "timeline-real",
-        "yoga6 clips of one held-out person joined end to end",
-        "F1@50 >= 0.80 and above argmax without CRF",
-        "show_timeline:timeline_real",
+        "yoga6 clips of one held-out person, concatenated",
+        "F1@50 >= 0.80, and above argmax without CRF",
+        "timelines:timeline_real",
     ),
     Promise(
         "unknown",
-        "yoga6, each class left out in turn, held-out persons; calibration",
+        "yoga6, held-out persons, each class left out of training in turn; calibration",
         "macro mean AUROC >= 0.80",
-        "show_unknown:unknown",
+        "unknown_classes:unknown",
     ),
     Promise(
         "crf",
-        "the CRF against brute force and pytorch-crf",
-        "equal, within 1e-6; at most 1.1x the time",
-        "show_crf:crf",
+        "the CRF beside brute force and pytorch-crf",
+        "equal within 1e-6; at most 1.1x the time",
+        "crf_oracle:crf",
     ),
     Promise(
         "pose",
-        "tennis_pose, one match left out at a time, GRU beside a ridge",
-        "mean accuracy >= 0.85, above the ridge",
-        "show_pose:pose",
+        "tennis_pose, one match left out at a time: GRU beside ridge regression",
+        "mean accuracy >= 0.85, above ridge",
+        "tennis_pose:pose",
     ),
     Promise(
         "writers",
-        "SRT, WebVTT, ELAN and ActivityNet files of one run, read back by independent parsers",
-        "the same times to the millisecond, the same texts",
-        "show_writers:writers",
+        "SRT, WebVTT, ELAN and ActivityNet files of one run, read by independent parsers",
+        "equal times to the millisecond, equal texts",
+        "writer_formats:writers",
     ),
     Promise(
         "core-contract",
-        "every cell x layers x direction: windows, steps, padding, torch.nn, another process",
-        "differences <= 1e-5, padding inert, bit-equal across processes",
-        "show_core:core_contract",
+        "every cell, number of layers and direction: windows, steps, padding, torch.nn, another process",
+        "differences <= 1e-5, padding has no effect, bit-equal across processes",
+        "core_contract:core_contract",
     ),
     Promise(
         "dropout-cost",
-        "a training step with dropout on h_(t-1) beside the bare fused layer",
+        "the time of a training step with recurrent dropout beside the fused layer without it",
         "<= 1.3 times torch.nn",
-        "show_core:dropout_cost",
+        "core_contract:dropout_cost",
     ),
     Promise(
         "probes",
         "adding problem, copy memory, digits row by row, ablations, gradients through time",
-        "adding T=100: GRU and LSTM MSE <= 0.01",
-        "show_probes:probes",
+        "adding problem, T=100: GRU and LSTM MSE <= 0.01",
+        "recurrent_probes:probes",
     ),
     Promise(
         "forecast",
-        "ETTh1 96 -> 96, usual split; puppets long: what comes in 0.25 to 2 seconds",
+        "ETTh1 96 -> 96, usual split; long puppets videos: the action 0.25 to 2 seconds ahead",
         "MSE <= 0.40",
-        "show_forecast:forecast",
+        "forecasts:forecast",
     ),
     Promise(
         "stream",
-        "watch against predict on files, two heads, three chunkings, each CNN runtime",
-        "events equal within the lag",
-        "show_stream:stream",
+        "watch beside predict on files: two heads, three chunk sizes, each CNN runtime",
+        "equal events within the lag",
+        "streams:stream",
     ),
     Promise(
         "memory",
-        "watch for 3 hours of video at full speed; a network source that dies; kill -9 and restart",
-        "flat within 20 MB, back, equal events",
-        "show_stream:memory",
+        "watch on 3 hours of video at full speed; a network source that fails; kill -9 and restart",
+        "memory constant within 20 MB, reconnected, equal events",
+        "stream_memory:memory",
     ),
     Promise(
         "beam",
-        "beam search against every sentence there is, greedy search, itself row by row; words that are read twice",
-        "all equal, one step call a time step",
-        "show_beam:beam",
+        "beam search beside all sentences, greedy search, and itself row by row; words from subwords",
+        "all equal, one step call for each time step",
+        "beam_oracle:beam",
     ),
     Promise(
         "captions",
-        "puppets, unseen actors, in words: attention beside mean-pool, people, chance and shuffled frames",
-        "actions and their order right in >= 90 %, attention above mean-pool",
-        "show_captions:caption",
+        "captions of puppets, unseen actors: attention beside mean pooling, people, chance and shuffled frames",
+        "actions and their order right in >= 90 %, attention above mean pooling",
+        "captioning:caption",
     ),
     Promise(
         "one-pass",
-        "label, spans and captions of a video from one decode and one run of the CNN",
-        "counted; one row and one .vtt agree",
-        "show_captions:one_pass",
+        "label, spans and captions of a video from one decoding and one run of the CNN",
+        "both are counted; one row and one .vtt agree",
+        "captioning:one_pass",
     ),
     Promise(
         "msvd",
-        "a language model of MSVD's captions beside n-grams",
-        "perplexity below the best n-gram's",
-        "show_words:msvd",
+        "a language model of the captions of MSVD beside n-grams",
+        "perplexity below that of the best n-gram",
+        "text_tasks:msvd",
     ),
     Promise(
         "transcribe",
-        "asl_hands sentences, uncut: word error rate with and without a language model",
+        "uncut sentences of asl_hands: word error rate with and without a language model",
         "reported; aim 0.60",
-        "show_captions:transcribe",
+        "captioning:transcribe",
     ),
     Promise(
         "shakespeare",
-        "tinyshakespeare, characters, the last tenth in one carried stream",
+        "tinyshakespeare, characters, the last tenth as one stream with carried state",
         "<= 1.47 nats, trained within 15 minutes",
-        "show_words:shakespeare",
+        "text_tasks:shakespeare",
     ),
     Promise(
         "sentiment",
         "rt_polarity, 10 folds, beside tf-idf with logistic regression",
         "at least the latter; aim 0.79",
-        "show_words:sentiment",
+        "text_tasks:sentiment",
     ),
     Promise(
         "tags",
-        "parts of speech of UD English ParTUT and entities of WNUT17, with a CRF and without",
-        "ParTUT >= 0.94 a token",
-        "show_words:tags",
+        "parts of speech of UD English ParTUT and entities of WNUT17, with and without a CRF",
+        "ParTUT >= 0.94 per token",
+        "text_tasks:tags",
     ),
     Promise(
         "translate",
         "multi30k, German to English",
         "BLEU >= 35 within 60 minutes of training",
-        "show_words:translate",
+        "text_tasks:translate",
     ),
     Promise(
         "gan-frames",
-        "clips of puppets (32 x 32) and weizmann4 (64 x 64) from noise and a wish, judged by networks that took no part",
-        "changes in time 60 % and 40 % of the way from noise to real, above the controls; class 0.8 and 0.6; 20 minutes each",
-        "show_gan_frames:gan_frames",
+        "clips of puppets (32 x 32) and weizmann4 (64 x 64) from noise and a condition, scored by networks that were "
+        "not used in training",
+        "changes in time 60 % and 40 % of the way from noise to real, above the controls; class 0.8 and 0.6; 20 "
+        "minutes each",
+        "gan_frames:gan_frames",
     ),
     Promise(
         "gan-length",
-        "clips four times longer than trained",
-        "motion energy of the last quarter 0.5 to 2 times the first's, class >= 0.7",
-        "show_gan_frames:gan_length",
+        "clips four times longer than those of training",
+        "motion energy of the last quarter 0.5 to 2 times that of the first, class >= 0.7",
+        "gan_frames:gan_length",
     ),
     Promise(
         "image-to-video",
-        "first frames of held-out actors, in which several actions could follow, go on with the one that is asked for",
-        "content kept in >= 80 %, the asked action, one of those by lot, recognised in >= 50 %, and oftener than in frozen frames, as are another than really followed and what really followed",
-        "show_gan_frames:image_to_video",
+        "first frames of held-out actors from which several actions could follow, continued with a requested one",
+        "content kept in >= 80 %; the requested action, drawn by lot, recognised in >= 50 % and more often than in "
+        "frozen frames, also where it is not the one that really followed, and where it is",
+        "gan_first_frames:image_to_video",
     ),
     Promise(
         "gan-core",
-        "the generator's core, the recurrent critic's and the recogniser's",
-        "instances of one class, made by one section",
-        "show_gan:gan_core",
+        "the cores of the generator, of the recurrent critic and of the recogniser",
+        "instances of one class, built by one section",
+        "gan_training:gan_core",
     ),
     Promise(
         "gan-resume",
-        "a GAN killed in mid-epoch and resumed; two processes under torchrun",
-        "bit-equal, both players, averages and norms; replicas equal",
-        "show_gan:gan_resume",
+        "a GAN killed in the middle of an epoch and resumed; two processes with torchrun",
+        "bit-equal: both players, averages and norms; replicas equal",
+        "gan_training:gan_resume",
     ),
     Promise(
         "gan-features",
-        "class-conditional sequences of puppets and ucf101_vgg16 features: probes between their bounds; augmentation",
-        "both probes reject their controls and put them 0.05 below noise on both sets; aim: beyond noise and mixup on one",
-        "show_gan_features:gan_features",
+        "class-conditional sequences of puppets and ucf101_vgg16 features: scores of probes, and use as augmentation",
+        "both probes reject their controls and score the sequences 0.05 below noise on both sets; aim: better than "
+        "noise and mixup on one",
+        "gan_features:gan_features",
     ),
     Promise(
         "gan-tokens",
-        "captions of puppets by Gumbel-softmax beside the maximum-likelihood language model over a sweep of temperatures",
+        "captions of puppets by Gumbel-softmax beside the maximum-likelihood language model at several temperatures",
         "reported",
-        "show_gan_tokens:gan_tokens",
+        "gan_tokens:gan_tokens",
     ),
 ]
 
 
 def main() -> int:
-    """Print the list, or prove one promise."""
+    """Print the list, or measure one promise."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", nargs="?", help="a promise")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of real data sets")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
+    parser.add_argument("name", nargs="?", help="the name of a promise")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of the real data sets")
+    parser.add_argument("--seeds", type=int, default=1, help="the number of seeds")
     options = parser.parse_args()
     if not options.name:
-        for p in PROMISES:
-            print(f"{p.name:<14} {p.promise}\n{'':<14} bar: {p.bar}")
+        for promise in PROMISES:
+            print(f"{promise.name:<14} {promise.promise}\n{'':<14} bar: {promise.bar}")
         return 0
-    found = [p for p in PROMISES if p.name == options.name]
-    if not found:
-        print(f"'{options.name}' is no promise. One of: {', '.join(p.name for p in PROMISES)}.", file=sys.stderr)
+    promises = {promise.name: promise for promise in PROMISES}
+    if options.name not in promises:
+        print(f"'{options.name}' is no promise. Use one of: {', '.join(promises)}.", file=sys.stderr)
         return 2
     warnings.simplefilter("ignore")
     logging.getLogger().setLevel(logging.ERROR)
     os.environ.setdefault("WANDB_SILENT", "true")
-    module, function = found[0].where.split(":")
-    print(f"[{found[0].name}] {found[0].promise}; bar: {found[0].bar}", flush=True)
-    figure, holds = getattr(importlib.import_module(module), function)(options.data.resolve(), options.seeds)
-    ending = "REPORTED" if holds is None else "HOLDS" if holds else "DOES NOT HOLD"
-    print(f"\n[{found[0].name}] {figure}: {ending}")
+    promise = promises[options.name]
+    module, function = promise.where.split(":")
+    print(f"[{promise.name}] {promise.promise}; bar: {promise.bar}", flush=True)
+    result, holds = getattr(importlib.import_module(module), function)(options.data.resolve(), options.seeds)
+    verdict = "REPORTED" if holds is None else "HOLDS" if holds else "DOES NOT HOLD"
+    print(f"\n[{promise.name}] {result}: {verdict}")
     return 1 if holds is False else 0
 
 

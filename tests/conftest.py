@@ -1,4 +1,4 @@
-"""What several test files need: a small made data set, and a model trained on it. Made once, also under xdist."""
+"""Fixtures of several test files: a small drawn data set, and a model trained on it. Made once, also under xdist."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = ["encoder.size=64", "encoder.runtime=torch", "encoder.project=32", "core.hidden=32", "tracking.wandb=off"]
-"""Settings that make a run quick; it learns little."""
+"""Settings of a quick run, which learns little."""
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory, worker_id_or_none) -> Path:
-    """A folder that all processes of this test run share."""
+    """A folder that all processes of this test session share."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if worker_id_or_none else base) / "shared"
     folder.mkdir(exist_ok=True)
@@ -33,7 +33,7 @@ def worker_id_or_none() -> str | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet(shared) -> None:
-    """One thread (two of them wait for each other on a busy machine), and no file outside the tests' own folder."""
+    """One thread (two wait for each other on a busy machine), and no file outside the folder of the tests."""
     import torch
 
     torch.set_num_threads(1)
@@ -41,7 +41,7 @@ def _quiet(shared) -> None:
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`make` fills the folder in the first process that comes; the others wait and find it."""
+    """The folder, filled by `make` in the first process that needs it; the others wait for it."""
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = folder.with_suffix(".done")
@@ -53,7 +53,7 @@ def once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 @pytest.fixture(scope="session")
 def puppets(shared) -> Path:
-    """puppets tiny: clips.jsonl, long.jsonl, clips/, long/."""
+    """The data set puppets in size tiny: clips.jsonl, long.jsonl, clips/, long/."""
 
     def make(folder: Path) -> None:
         prepare = REPOSITORY / "datasets" / "puppets" / "prepare.py"
@@ -67,20 +67,22 @@ def puppets(shared) -> Path:
 
 @pytest.fixture(scope="session")
 def config_file(shared, puppets) -> Path:
-    """A config over puppets tiny that trains in seconds, features in a store of its own."""
+    """A config of puppets tiny that trains in seconds and has its own feature store."""
     path = shared / "tiny.yaml"
-    text = "\n".join([
-        "data:", f"  path: {puppets / 'clips.jsonl'}", f"  features: {shared / 'features'}", "encoder:", "  size: 64",
-        "  runtime: torch", "  project: 32", "core:", "  hidden: 32", "training:", "  epochs: 2", "evaluation:", "  baselines: false",
-        "tracking:", "  wandb: off", "",
-    ])  # fmt: skip
-    path.write_text(text)
+    path.write_text(
+        f"data: {{path: {puppets / 'clips.jsonl'}, feature_store: {shared / 'features'}}}\n"
+        "encoder: {size: 64, runtime: torch, project: 32}\n"
+        "core: {hidden: 32}\n"
+        "training: {epochs: 2}\n"
+        "evaluation: {baselines: false}\n"
+        "tracking: {wandb: off}\n"
+    )
     return path
 
 
 @pytest.fixture(scope="session")
 def tiny_run(shared, config_file) -> Path:
-    """A finished run on puppets tiny, made by the command. Read it, never write into it."""
+    """A finished run on puppets tiny, by the command. Tests read it and never write into it."""
 
     def make(folder: Path) -> None:
         from pipeline.cli import main
@@ -92,20 +94,20 @@ def tiny_run(shared, config_file) -> Path:
 
 @pytest.fixture(scope="session")
 def watcher(tmp_path_factory) -> Path:
-    """A model folder that looks at pictures of 32 pixels, with random weights."""
-    from streaming import made
+    """A folder with a model of frames of 32 x 32 pixels, with random weights."""
+    from streaming import make_checkpoint
 
     from pipeline.checkpoint import save_model
 
     folder = tmp_path_factory.mktemp("watcher")
-    look = {"kind": "frames", "size": 32, "runtime": "torch", "weights": "none", "project": 8, "grid": 1}
-    save_model(folder, made(encoder=look))
+    encoder = {"kind": "frames", "size": 32, "runtime": "torch", "weights": "none", "project": 8, "grid": 1}
+    save_model(folder, make_checkpoint(encoder=encoder))
     return folder
 
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory) -> Path:
-    """Six seconds, 25 looks."""
+    """A video of six seconds: 90 frames, 25 looks."""
     from made_videos import make_video
 
     return make_video(tmp_path_factory.mktemp("film") / "film.ts", 90, rate=Fraction(15))

@@ -1,4 +1,4 @@
-"""Nothing in the README is untrue: its commands parse, its files exist, its promises are listed."""
+"""README.md and docs/: their commands parse, the files that they name exist, and `make show` lists every promise."""
 
 import re
 import shlex
@@ -8,28 +8,34 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import parser
+from pipeline.arguments import parser
+from pipeline.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    unreel (.*?)(?:\s+#.*)?$", README, flags=re.M)
+PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "LOG.md"})]
+"""The log is history: it names files and settings that are gone."""
+COMMANDS = [
+    (page.name, command)
+    for page in PAGES
+    for command in re.findall(r"^    unreel (.*?)(?:\s+[#>].*)?$", page.read_text(encoding="utf-8"), flags=re.M)
+]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_parses(command: str) -> None:
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_of_the_documentation_parses(page: str, command: str) -> None:
     options = parser().parse_args(shlex.split(command))
     assert options.verb == command.split()[0]
 
 
-def test_there_are_commands_and_every_verb_is_shown() -> None:
-    shown = {command.split()[0] for command in COMMANDS}
-    assert {"train", "predict", "evaluate", "extract", "check", "watch", "generate"} <= shown
+def test_the_documentation_shows_every_verb() -> None:
+    assert {command.split()[0] for _, command in COMMANDS} == set(VERBS)
 
 
-def test_named_configs_files_and_folders_exist() -> None:
-    named = re.findall(r"(?:configs|datasets|docs|scripts|docker)/[\w./-]*\w", README)
-    missing = [name for name in named if not (ROOT / name).exists()]
-    assert named and not missing
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_configs_files_and_folders_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    names = re.findall(r"(?<![\w/])(?:configs|datasets|docs|scripts|docker)/[\w./-]*\w", text)
+    assert not [name for name in names if not (ROOT / name).exists()]
 
 
 def test_make_show_lists_every_promise() -> None:

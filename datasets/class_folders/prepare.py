@@ -1,4 +1,4 @@
-"""A folder of class folders -> a manifest. See README.md beside this file."""
+"""A folder with one folder per class -> a manifest. See README.md in this folder."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.data.prepared import run_preparer
+from pipeline.data.preparer import run_preparer
 from pipeline.data.readers import read_class_folders, write_and_describe
 
 
 def make(options: argparse.Namespace) -> str:
-    rows = read_class_folders(options.videos, say=print)
+    rows = read_class_folders(options.videos, log=print)
     return write_and_describe(rows, options.videos, options.out)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=Path, required=True, help="folder that holds <class>/**/video")
+    parser.add_argument("--videos", type=Path, required=True, help="folder with <class>/**/video")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write, .jsonl or .csv")
     return run_preparer(parser, make)
 

@@ -1,4 +1,4 @@
-"""Transformer temperatures (ETTh1) -> one series a channel and part, and a manifest. See README.md beside this file."""
+"""Transformer temperatures (ETTh1) -> a series per channel and split, and a manifest. See README.md in this folder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.manifest import Row, Split
-from pipeline.data.prepared import folder_parser, run_preparer, write_into
+from pipeline.data.manifest_rows import Row, Split
+from pipeline.data.preparer import folder_parser, run_preparer, write_into
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
-MONTH = 30 * 24  # hours, as everyone who reports on it counts them
-PARTS: dict[Split, tuple[int, int]] = {
+MONTH = 30 * 24  # hours, as in all papers that use this dataset
+SPLIT_HOURS: dict[Split, tuple[int, int]] = {
     "train": (0, 12 * MONTH),
     "val": (12 * MONTH, 16 * MONTH),
     "test": (16 * MONTH, 20 * MONTH),
@@ -23,41 +23,44 @@ PARTS: dict[Split, tuple[int, int]] = {
 
 
 def read_hours(path: Path) -> np.ndarray:
-    """(hours, 7) float64, in the file's units."""
+    """(hours, 7) float64, in the units of the file."""
     if not path.is_file():
-        raise ValueError(f"There is no {path.name} in {str(path.parent)!r}. It is the dataset. Check --folder.")
+        raise ValueError(f"There is no {path.name} in {str(path.parent)!r}. It is the dataset. Correct --folder.")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file))
+        table = list(csv.DictReader(file))
     try:
-        hours = np.array([[float(line[name]) for name in CHANNELS] for line in lines])
+        hours = np.array([[float(line[name]) for name in CHANNELS] for line in table])
     except (KeyError, TypeError, ValueError) as error:
-        what = f"{path.name!r} is not the dataset's table ({error})"
-        raise ValueError(f"{what}. It has columns {', '.join(CHANNELS)} of numbers. Fetch it again.") from error
-    if len(hours) < PARTS["test"][1] or not np.isfinite(hours).all():
+        problem = f"{path.name!r} is not the table of the dataset ({error})"
         raise ValueError(
-            f"{path.name!r} has {len(hours):,} hours, or values that are no numbers. At least {PARTS['test'][1]:,} "
-            "whole hours make its 20 months. Fetch it again."
+            f"{problem}. It has numbers in the columns {', '.join(CHANNELS)}. Download it again."
+        ) from error
+    num_hours = SPLIT_HOURS["test"][1]
+    if len(hours) < num_hours or not np.isfinite(hours).all():
+        raise ValueError(
+            f"{path.name!r} has {len(hours):,} hours, or values that are not numbers. Its 20 months need at least "
+            f"{num_hours:,} complete hours. Download it again."
         )
     return hours
 
 
-def scale_of(hours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each channel, (7,) each, of the training part and nothing else."""
-    start, stop = PARTS["train"]
+def mean_and_deviation(hours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over the training hours only, (7,) each."""
+    start, stop = SPLIT_HOURS["train"]
     return hours[start:stop].mean(0), hours[start:stop].std(0)
 
 
 def write_series(hours: np.ndarray, out: Path, context: int) -> list[Row]:
-    """One float32 array (T, 1) a channel and part, standardised; the later parts begin `context` hours early."""
-    mean, deviation = scale_of(hours)
-    standard = ((hours - mean) / deviation).astype(np.float32)
+    """Write one standardised float32 array (T, 1) per channel and split. Val and test start `context` hours early."""
+    mean, deviation = mean_and_deviation(hours)
+    standardised = ((hours - mean) / deviation).astype(np.float32)
     rows = []
-    for part, (start, stop) in PARTS.items():
-        (out / part).mkdir(parents=True, exist_ok=True)
+    for split, (start, stop) in SPLIT_HOURS.items():
+        (out / split).mkdir(parents=True, exist_ok=True)
         for index, channel in enumerate(CHANNELS):
-            path = f"{part}/{channel}.npy"
-            np.save(out / path, standard[max(0, start - context) : stop, index : index + 1])
-            rows.append(Row(path, split=part))
+            path = f"{split}/{channel}.npy"
+            np.save(out / path, standardised[max(0, start - context) : stop, index : index + 1])
+            rows.append(Row(path, split=split))
     scale = {
         c: {"mean": m, "deviation": d} for c, m, d in zip(CHANNELS, mean.tolist(), deviation.tolist(), strict=True)
     }
@@ -71,8 +74,8 @@ def make(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = folder_parser(__doc__, "that holds ETTh1.csv", "the series and manifest.jsonl")
-    parser.add_argument("--context", type=int, default=96, help="hours that val and test rows carry before their part")
+    parser = folder_parser(__doc__, "ETTh1.csv", "the series and manifest.jsonl")
+    parser.add_argument("--context", type=int, default=96, help="hours before val and test that their rows include")
     return run_preparer(parser, make)
 
 

@@ -1,4 +1,4 @@
-"""HMDB51 and one of its official splits -> a manifest. See README.md beside this file."""
+"""HMDB51 with one of its official splits -> a manifest. See README.md in this folder."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.data.prepared import run_preparer
+from pipeline.data.preparer import run_preparer
 from pipeline.data.readers import read_hmdb51, write_and_describe
 
 
 def make(options: argparse.Namespace) -> str:
-    rows = read_hmdb51(options.videos, options.lists, options.split, say=print)
+    rows = read_hmdb51(options.videos, options.lists, options.split, log=print)
     return write_and_describe(rows, options.videos, options.out)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=Path, required=True, help="folder that holds <class>/<source>_<class>_*.avi")
-    parser.add_argument("--lists", type=Path, required=True, help="folder of <class>_test_split<k>.txt")
+    parser.add_argument("--videos", type=Path, required=True, help="folder with <class>/<source>_<class>_*.avi")
+    parser.add_argument("--lists", type=Path, required=True, help="folder with <class>_test_split<k>.txt")
     parser.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="official split (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write, .jsonl or .csv")
     return run_preparer(parser, make)

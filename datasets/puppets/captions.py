@@ -1,8 +1,8 @@
-"""Five English sentences about a video, and back from a sentence to its actions.
+"""English captions of a video, and the actions that a caption names.
 
-In: a body and the actions in order. Out: captions that name the figure's looks and what it does.
-`parse` finds the actions in a caption again: every phrase below means one action, and none contains another's.
-Knows nothing about pixels, seconds or files.
+In: a body and the actions in order. Out: captions that name the appearance of the figure and its actions.
+`parse` recovers the actions from a caption: each phrase belongs to one action and contains no phrase of another one.
+This file knows nothing about pixels, seconds and files.
 """
 
 from __future__ import annotations
@@ -20,24 +20,39 @@ PHRASES = {
     "walk_right": ("walks to the right", "walks right", "goes to the right", "moves over to the right"),
     "walk_left": ("walks to the left", "walks left", "goes to the left", "moves over to the left"),
     "open_curtains": (
-        "opens the curtains", "opens the curtains of the window", "pulls the curtains apart", "draws the curtains open",
+        "opens the curtains",
+        "opens the curtains of the window",
+        "pulls the curtains apart",
+        "draws the curtains open",
     ),
     "close_curtains": (
-        "closes the curtains", "closes the curtains of the window", "pulls the curtains together", "draws the curtains shut",
+        "closes the curtains",
+        "closes the curtains of the window",
+        "pulls the curtains together",
+        "draws the curtains shut",
     ),
     "push_box": (
-        "pushes the box", "pushes the box forward", "shoves the box away", "pushes the box across the floor",
+        "pushes the box",
+        "pushes the box forward",
+        "shoves the box away",
+        "pushes the box across the floor",
     ),
     "pull_box": ("pulls the box", "pulls the box backward", "drags the box along", "pulls the box across the floor"),
     "lift_barbell": (
-        "lifts the barbell", "lifts the barbell overhead", "lifts the weights", "picks up the barbell and holds it high",
+        "lifts the barbell",
+        "lifts the barbell overhead",
+        "lifts the weights",
+        "picks up the barbell and holds it high",
     ),
     "put_down_barbell": (
-        "puts down the barbell", "puts the barbell down", "lowers the barbell to the floor", "sets the weights down",
+        "puts down the barbell",
+        "puts the barbell down",
+        "lowers the barbell to the floor",
+        "sets the weights down",
     ),
     "bend_down": ("bends down", "bends over", "bends down to the floor", "bends over to touch the floor"),
     "straighten_up": ("straightens up", "straightens up again", "comes up from a deep bow", "gets upright again"),
-}  # fmt: skip
+}
 MEANING = {phrase: label for label, phrases in PHRASES.items() for phrase in phrases}
 FINDER = re.compile(r"\b(" + "|".join(sorted(map(re.escape, MEANING), key=len, reverse=True)) + r")\b")
 LAST = (", and finally ", " and finally ", ", and at last ")
@@ -45,12 +60,12 @@ NEXT = (", then ", ", and then ", ", and after that ")
 
 
 def parse(caption: str) -> list[str]:
-    """The actions that a caption tells, in order."""
+    """The actions that a caption names, in order."""
     return [MEANING[phrase] for phrase in FINDER.findall(caption.lower())]
 
 
 def random_captions(rng: np.random.Generator, body: Body, labels: list[str], num_captions: int = 5) -> list[str]:
-    """Different sentences that all tell these actions in this order."""
+    """Different captions that all name these actions in this order."""
     found: list[str] = []
     while len(found) < num_captions:
         caption = f"{random_subject(rng, body)} {random_predicate(rng, labels)}."
@@ -61,7 +76,7 @@ def random_captions(rng: np.random.Generator, body: Body, labels: list[str], num
 
 
 def random_subject(rng: np.random.Generator, body: Body) -> str:
-    """Who it is: what is said of the looks is true, and now and then nothing is said."""
+    """The subject of a caption. It names true properties of the figure, or none."""
     noun = str(rng.choice(["figure", "person", "puppet"]))
     if body.stature > 1.02 and rng.random() < 0.5:
         noun = f"tall {noun}"
@@ -81,11 +96,12 @@ def random_subject(rng: np.random.Generator, body: Body) -> str:
 
 
 def an(word: str) -> str:
+    """The word with its indefinite article."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def random_predicate(rng: np.random.Generator, labels: list[str]) -> str:
-    """What it does: sits down, then raises both arms, and finally lowers both arms."""
+    """The predicate of a caption, such as "sits down, then raises both arms, and finally lowers both arms"."""
     words = [str(rng.choice(PHRASES[label])) for label in labels]
     if len(words) == 1:
         return words[0]

@@ -1,8 +1,8 @@
-"""One articulated figure: its looks, its bones, its paint.
+"""One articulated figure: its appearance, its joints and its polygons.
 
-In: a random generator (who is it?), a pose (see motions.py) and a camera's `project`. Out: layers of polygons a frame.
-Lengths are in units of a middling person's height; points are (X to the right, D toward the viewer, Z up).
-Knows nothing about actions, scenes, sound or files.
+In: a random generator for the actor, a pose (see motions.py) and a camera's `project`. Out: layers of polygons, one
+polygon per frame. A length of 1 is the height of an average person. Points are (to the right, toward the viewer, up).
+This file knows nothing about actions, scenes, sound and files.
 """
 
 from __future__ import annotations
@@ -12,23 +12,35 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from camera import Colour, as_colour
 
-COLOURS = {
-    "red": (204, 44, 48), "orange": (236, 126, 30), "yellow": (240, 204, 56), "green": (52, 152, 72), "blue": (48, 98, 208),
-    "purple": (130, 66, 176), "pink": (240, 132, 176), "white": (238, 238, 232), "black": (44, 44, 52), "brown": (128, 82, 50),
-}  # fmt: skip
-SKINS = ((250, 214, 184), (234, 186, 148), (202, 150, 108), (152, 104, 70), (104, 70, 50))
-HAIRS = ((40, 30, 26), (92, 58, 34), (160, 108, 52), (214, 172, 92), (150, 64, 36), (150, 150, 150))
-SIDES = np.array([1.0, -1.0])  # left, right: the body's left is at +1
-SHIFT = 4  # polygons are handed to OpenCV in sixteenths of a pixel
+COLOURS: dict[str, Colour] = {
+    "red": (204, 44, 48),
+    "orange": (236, 126, 30),
+    "yellow": (240, 204, 56),
+    "green": (52, 152, 72),
+    "blue": (48, 98, 208),
+    "purple": (130, 66, 176),
+    "pink": (240, 132, 176),
+    "white": (238, 238, 232),
+    "black": (44, 44, 52),
+    "brown": (128, 82, 50),
+}
+SKINS: tuple[Colour, ...] = ((250, 214, 184), (234, 186, 148), (202, 150, 108), (152, 104, 70), (104, 70, 50))
+HAIRS: tuple[Colour, ...] = ((40, 30, 26), (92, 58, 34), (160, 108, 52), (214, 172, 92), (150, 64, 36), (150, 150, 150))
+SIDES = np.array([1.0, -1.0])  # left, right: the left of the body is at +1
+SHIFT = 4  # OpenCV gets polygons in units of 2 ** -4 pixel
 
-Points = np.ndarray
-Project = Callable[[Points], Points]
+Points = np.ndarray  # (T, ..., 2) in pixels, or (T, ..., 3) in the world
+Pose = dict[str, np.ndarray]  # (T, ...) by name; motions.py lists the names
+Project = Callable[[Points], Points]  # points of the world to pixels
+Tint = Callable[[Colour], Colour]  # a colour to the same colour in the light of the scene
+Polygons = np.ndarray | list[np.ndarray]  # int32, one polygon per frame
 
 
 @dataclass(frozen=True)
 class Body:
-    """Who acts: proportions, clothes, tempo and voice. One for each actor, the same in all of the actor's videos."""
+    """The proportions, clothes, tempo and voice of an actor. They are the same in all videos of the actor."""
 
     stature: float
     head: float
@@ -41,8 +53,8 @@ class Body:
     hip: float
     arm_width: float
     leg_width: float
-    skin: tuple[int, int, int]
-    hair: tuple[int, int, int]
+    skin: Colour
+    hair: Colour
     has_long_hair: bool
     has_short_sleeves: bool
     has_skirt: bool
@@ -54,19 +66,22 @@ class Body:
 
     @property
     def arm(self) -> float:
+        """The length of the whole arm."""
         return self.upper_arm + self.fore_arm
 
     @property
     def hip_height(self) -> float:
+        """The height of the hips above the floor in a standing pose."""
         return 0.985 * (self.thigh + self.shin) + 0.03
 
     @property
     def shoulder_height(self) -> float:
+        """The height of the shoulders above the floor in a standing pose."""
         return self.hip_height + self.torso
 
 
 def random_body(rng: np.random.Generator) -> Body:
-    """A new actor."""
+    """A new actor with random proportions, clothes, tempo and voice."""
     stature = rng.uniform(0.9, 1.07)
     shirt, legs, hat = rng.choice(list(COLOURS), size=3, replace=False)
     return Body(
@@ -96,17 +111,20 @@ def random_body(rng: np.random.Generator) -> Body:
 
 @dataclass
 class Layer:
-    """Polygons that are painted together, over all frames. `depth` (T,): a layer nearer to the viewer is painted later."""
+    """Polygons of all frames that are drawn together.
+
+    `depth` (T,) gives the order within a frame: a layer that is nearer to the viewer is drawn later.
+    """
 
     depth: np.ndarray
-    shapes: list[tuple[list | np.ndarray, tuple[int, int, int]]] = field(default_factory=list)
+    shapes: list[tuple[Polygons, Colour]] = field(default_factory=list)
 
-    def add(self, points: Points, colour: tuple[int, int, int]) -> None:
-        """Add a convex polygon a frame: (T, N, 2) pixels."""
+    def add(self, points: Points, colour: Colour) -> None:
+        """Add one convex polygon per frame, (T, N, 2) in pixels."""
         self.shapes.append((to_sixteenths(points), colour))
 
     def move(self, by: np.ndarray) -> None:
-        """Shift everything by sixteenths of a pixel, (T, 2)."""
+        """Shift all polygons of each frame by sixteenths of a pixel, (T, 2)."""
         for i, (polygons, colour) in enumerate(self.shapes):
             moved = (
                 polygons + by[:, None]
@@ -116,16 +134,19 @@ class Layer:
             self.shapes[i] = (moved, colour)
 
     def paint(self, frame: np.ndarray, t: int) -> None:
+        """Draw the polygons of frame number t into the frame."""
         for polygons, colour in self.shapes:
             cv2.fillConvexPoly(frame, polygons[t], colour, cv2.LINE_AA, SHIFT)
 
 
 def to_sixteenths(points: Points) -> np.ndarray:
+    """Pixels as whole sixteenths of a pixel."""
     return np.rint(np.asarray(points) * (1 << SHIFT)).astype(np.int32)
 
 
-def darker(colour: tuple[int, int, int], percent: int) -> tuple[int, int, int]:
-    return tuple(int(c) * percent // 100 for c in colour)  # type: ignore[return-value]
+def darker(colour: Colour, percent: int) -> Colour:
+    """The colour with each channel at so many percent of its value."""
+    return as_colour(int(c) * percent // 100 for c in colour)
 
 
 def capsule(start: Points, end: Points, start_radius: float, end_radius: float) -> Points:
@@ -148,7 +169,11 @@ def hull(points: Points) -> list[np.ndarray]:
 
 
 def bend_joint(root: Points, target: Points, first: float, second: float, pole: Points) -> tuple[Points, Points]:
-    """Two bones from root to target (T, 3): where the middle joint and the end are; the middle joint points to `pole`."""
+    """The middle joint and the end of two bones from root toward target (T, 3).
+
+    The middle joint bends in the direction `pole`. The end lies on the line from root to target, as near to the target
+    as the bones allow.
+    """
     reach = target - root
     distance = np.linalg.norm(reach, axis=-1, keepdims=True)
     along = reach / np.maximum(distance, 1e-6)
@@ -160,16 +185,19 @@ def bend_joint(root: Points, target: Points, first: float, second: float, pole: 
     return root + along * ahead + pole * aside, root + along * distance
 
 
-def to_world(pose: dict, points: Points) -> Points:
-    """From the body's own axes (forward, left, up) to the world's (right, toward the viewer, up); points (T, ..., 3)."""
+def to_world(pose: Pose, points: Points) -> Points:
+    """Points (T, ..., 3) from the axes of the body to the axes of the world.
+
+    The axes of the body are (forward, left, up). Those of the world are (to the right, toward the viewer, up).
+    """
     shape = (-1,) + (1,) * (points.ndim - 2)
     sine, cosine, x = np.sin(pose["yaw"]).reshape(shape), np.cos(pose["yaw"]).reshape(shape), pose["x"].reshape(shape)
     forward, left, up = points[..., 0], points[..., 1], points[..., 2]
     return np.stack([x + forward * sine + left * cosine, forward * cosine - left * sine, up], axis=-1)
 
 
-def bones(body: Body, pose: dict) -> dict[str, Points]:
-    """Where every joint is in the world: (T, 3), or (T, 2, 3) for joints that come in left and right."""
+def bones(body: Body, pose: Pose) -> dict[str, Points]:
+    """The position of each joint in the world: (T, 3), or (T, 2, 3) for joints on the left and on the right."""
     frames = len(pose["x"])
     pelvis = np.stack([pose["pelvis"][:, 0], np.zeros(frames), pose["pelvis"][:, 1]], axis=-1)
     lean = np.stack([np.sin(pose["pitch"]), np.zeros(frames), np.cos(pose["pitch"])], axis=-1)
@@ -196,8 +224,8 @@ def bones(body: Body, pose: dict) -> dict[str, Points]:
     return {name: to_world(pose, points) for name, points in joints.items()}
 
 
-def figure_layers(body: Body, pose: dict, project: Project, scale: float, tint: Callable) -> list[Layer]:
-    """The figure as layers of polygons. `scale`: pixels in one length unit; `tint` puts a colour into the scene's light."""
+def figure_layers(body: Body, pose: Pose, project: Project, scale: float, tint: Tint) -> list[Layer]:
+    """The figure as layers of polygons. `scale` is in pixels per unit of length."""
     world = bones(body, pose)
     flat = {name: project(points) for name, points in world.items()}
     layers = [
@@ -208,7 +236,8 @@ def figure_layers(body: Body, pose: dict, project: Project, scale: float, tint: 
     return [*layers, torso_layer(body, world, flat, scale, tint), head_layer(body, pose, world, flat, scale, tint)]
 
 
-def leg_layer(body: Body, world: dict, flat: dict, i: int, scale: float, tint: Callable) -> Layer:
+def leg_layer(body: Body, world: dict[str, Points], flat: dict[str, Points], i: int, scale: float, tint: Tint) -> Layer:
+    """The left leg (i = 0) or the right one (i = 1). `world` and `flat` are the joints in the world and in pixels."""
     layer = Layer(0.7 * world["knees"][:, i, 1] + 0.3 * world["hips"][:, i, 1] - 0.09)
     hip, knee, ankle, toe = (flat[name][:, i] for name in ("hips", "knees", "ankles", "toes"))
     width = body.leg_width
@@ -227,7 +256,8 @@ def leg_layer(body: Body, world: dict, flat: dict, i: int, scale: float, tint: C
     return layer
 
 
-def arm_layer(body: Body, world: dict, flat: dict, i: int, scale: float, tint: Callable) -> Layer:
+def arm_layer(body: Body, world: dict[str, Points], flat: dict[str, Points], i: int, scale: float, tint: Tint) -> Layer:
+    """The left arm (i = 0) or the right one (i = 1)."""
     layer = Layer(0.5 * world["elbows"][:, i, 1] + 0.5 * world["hands"][:, i, 1] + 0.03)
     shoulder, elbow, hand = (flat[name][:, i] for name in ("shoulders", "elbows", "hands"))
     width = body.arm_width
@@ -246,7 +276,8 @@ def arm_layer(body: Body, world: dict, flat: dict, i: int, scale: float, tint: C
     return layer
 
 
-def torso_layer(body: Body, world: dict, flat: dict, scale: float, tint: Callable) -> Layer:
+def torso_layer(body: Body, world: dict[str, Points], flat: dict[str, Points], scale: float, tint: Tint) -> Layer:
+    """The hips, with a skirt where the body has one, and the shirt."""
     layer = Layer(0.5 * world["chest"][:, 1] + 0.25 * world["hips"][..., 1].sum(axis=1))
     shirt, cloth = tint(COLOURS[body.shirt]), tint(COLOURS[body.legs])
     hem = flat["hips"] + 0.72 * (flat["knees"] - flat["hips"])
@@ -265,11 +296,14 @@ def torso_layer(body: Body, world: dict, flat: dict, scale: float, tint: Callabl
 
 
 def pair_of_discs(centres: Points, radius: float) -> Points:
-    """The outline of two discs and what lies between: centres (T, 2, 2) to a polygon (T, 16, 2)."""
+    """The outline of two discs and of the area between them: centres (T, 2, 2) to a polygon (T, 16, 2)."""
     return capsule(centres[:, 0], centres[:, 1], radius, radius)
 
 
-def head_layer(body: Body, pose: dict, world: dict, flat: dict, scale: float, tint: Callable) -> Layer:
+def head_layer(
+    body: Body, pose: Pose, world: dict[str, Points], flat: dict[str, Points], scale: float, tint: Tint
+) -> Layer:
+    """The head with face, hair and hat. The face and the hair follow the direction in which the figure looks."""
     layer = Layer(world["head"][:, 1] + 0.04)
     skin, hair, radius, edge = tint(body.skin), tint(body.hair), body.head * scale, 0.009 * scale
     centre = flat["head"]
@@ -290,8 +324,8 @@ def head_layer(body: Body, pose: dict, world: dict, flat: dict, scale: float, ti
     ):
         side, front = np.sin(pose["yaw"] + angle)[:, None], np.cos(pose["yaw"] + angle)[:, None]
         spot = centre + right * side * (0.98 if angle == 0 else 0.8) * radius + up * height * radius
-        seen = size * radius * (front > -0.2)
-        layer.add(ellipse(spot, right * seen, up * 1.25 * seen, 10), colour)
+        visible = size * radius * (front > -0.2)
+        layer.add(ellipse(spot, right * visible, up * 1.25 * visible, 10), colour)
     turn, half = np.radians(68.0) * sine, np.radians(74 + 26 * sine**2 + 106 * np.maximum(0.0, -cosine))
     angle = (np.linspace(-1, 1, 20)[None] * np.minimum(half, np.pi) - turn)[..., None]
     for grow, shade in ((edge, darker(hair, 55)), (0.0, hair)):
@@ -302,7 +336,10 @@ def head_layer(body: Body, pose: dict, world: dict, flat: dict, scale: float, ti
     return layer
 
 
-def add_hat(layer: Layer, colour: tuple, centre: Points, right: Points, up: Points, radius: float, edge: float) -> None:
+def add_hat(
+    layer: Layer, colour: Colour, centre: Points, right: Points, up: Points, radius: float, edge: float
+) -> None:
+    """Add the crown and the brim of a hat to the layer of the head."""
     low, high, brim = centre + up * 0.7 * radius, centre + up * 1.25 * radius, centre + up * 0.58 * radius
     for grow in (edge, 0.0):
         shade = darker(colour, 55 if grow else 100)

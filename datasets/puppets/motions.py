@@ -1,23 +1,33 @@
-"""The actions: seven pairs, each ONE curve of poses p(u). The first of a pair plays u from 0 to 1, the second from 1 to 0.
+"""The actions: seven pairs, each one curve of poses p(u).
 
-In: a body, the settings of a scene and u (T,). Out: a pose, a dict of arrays whose first axis is T:
-    x, yaw, pitch, nod (T,)    where it stands; in radians: the turn from the viewer, the torso's and the head's lean
+The first action of a pair goes through the curve from u = 0 to u = 1, the second action from u = 1 to u = 0.
+
+In: a body, a scene and u (T,). Out: a pose, a dict of arrays whose first axis is T:
+    x (T,)                     the position of the figure, to the right
+    yaw, pitch, nod (T,)       in radians: the turn away from the viewer, the lean of the torso, the lean of the head
     pelvis (T, 2)              forward, up
     hands, feet (T, 2, 3)      left and right; forward, left, up from the ground below x
-    curtain (T,) 0 closed, 1 open;   box (T,) where the box stands;   bar (T, 2) the barbell: forward, up
-Knows nothing about time: whatever tells past from future would have to be in here, and a curve of u cannot hold it.
+    curtain (T,)               0 is closed, 1 is open
+    box (T,)                   the position of the box, to the right
+    bar (T, 2)                 the barbell: forward, up
+This file knows nothing about time. A pose depends on u only, so it does not contain the direction of time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from figures import SIDES, Body
+from figures import SIDES, Body, Pose
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from script import Scene
 
 BOX_HALF = 0.2
-BOX_GAP = 0.34 + BOX_HALF  # between the figure that pushes and the middle of the box
+BOX_GAP = 0.34 + BOX_HALF  # from the figure that pushes to the middle of the box
 BAR_REST = np.array([0.17, 0.1])
 SEAT_HEIGHT = 0.25
 SEAT_BEHIND = -0.2
@@ -25,38 +35,45 @@ SEAT_BEHIND = -0.2
 
 @dataclass(frozen=True)
 class Pair:
-    """Two actions that are one motion. `beat`: is it heard?  `yaw`: least and greatest turn from the viewer, degrees."""
+    """Two actions with the same poses in opposite order.
+
+    `beat` says whether the sound has a beat during the action. `yaw` is the range of the turn away from the viewer, in
+    degrees. `seconds` is the range of the duration. `needs` is the object that the action needs.
+    """
 
     forward: str
     backward: str
-    curve: Callable
+    curve: Callable[[Body, Scene, Pose, np.ndarray], Pose]
     beat: bool
     yaw: tuple[float, float]
     seconds: tuple[float, float]
-    needs: str | None = None  # the prop
+    needs: str | None = None
 
 
-def lerp(start, end, weight):
-    """From start to end by weight (T,), for numbers or arrays."""
-    start, end = np.asarray(start, float), np.asarray(end, float)
-    weight = np.asarray(weight, float)
-    shape = weight.shape + (1,) * max(start.ndim, end.ndim)
-    return start + (end - start) * weight.reshape(shape)
+def lerp(start: ArrayLike, end: ArrayLike, weight: ArrayLike) -> np.ndarray:
+    """Linear interpolation from start to end by weight (T,), for numbers and for arrays."""
+    first, last = np.asarray(start, float), np.asarray(end, float)
+    share = np.asarray(weight, float)
+    shape = share.shape + (1,) * max(first.ndim, last.ndim)
+    return first + (last - first) * share.reshape(shape)
 
 
-def smooth(u):
-    """0 up to 0, 1 from 1 on, and smooth(1 - u) = 1 - smooth(u): it looks the same from both ends of time."""
+def smooth(u: np.ndarray) -> np.ndarray:
+    """The smoothstep function: 0 for u <= 0, 1 for u >= 1.
+
+    smooth(1 - u) = 1 - smooth(u), so it is the same forward and backward in time.
+    """
     u = np.clip(u, 0.0, 1.0)
     return u * u * (3 - 2 * u)
 
 
-def both(forward, left, up):
-    """A place for the left hand or foot and its mirror image for the right: (2, 3)."""
+def both(forward: float, left: float, up: float) -> np.ndarray:
+    """A position for the left hand or foot, and its mirror image for the right one: (2, 3)."""
     return np.stack([np.full(2, forward), left * SIDES, np.full(2, up)], axis=-1)
 
 
-def standing(body: Body, place: dict, yaw: float, frames: int) -> dict:
-    """The neutral pose, arms hanging. `place`: x, curtain and box as they are now."""
+def standing(body: Body, place: dict[str, float], yaw: float, frames: int) -> Pose:
+    """The neutral pose with hanging arms. `place` holds the present x, curtain and box."""
     hands = both(0.03, body.shoulder + 0.06, body.shoulder_height - 0.97 * body.arm)
     zeros = np.zeros(frames)
     return {
@@ -73,7 +90,8 @@ def standing(body: Body, place: dict, yaw: float, frames: int) -> dict:
     }
 
 
-def sit(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def sit(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """From standing to sitting on the stool."""
     down = smooth(u)
     pose["pelvis"] = lerp([0.0, body.hip_height], [SEAT_BEHIND, SEAT_HEIGHT + 0.06], down)
     pose["pitch"] = 0.02 + (0.55 + 0.15 * scene.amount) * np.sin(np.pi * u) + 0.03 * down
@@ -82,7 +100,8 @@ def sit(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
     return pose
 
 
-def raise_arms(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def raise_arms(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """Both arms from hanging to raised."""
     angle = lerp(np.radians(14.0), np.radians(160.0 + 16.0 * scene.amount), u)
     length = 0.97 * body.arm
     ahead, aside, up = (
@@ -94,8 +113,11 @@ def raise_arms(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
     return pose
 
 
-def stride(body: Body, pose: dict, start: float, end: float) -> None:
-    """Let the legs and arms walk along x. It all hangs on where the figure is, not on where it goes."""
+def stride(body: Body, pose: Pose, start: float, end: float) -> None:
+    """Add the steps of a walk along x to the feet and the pelvis.
+
+    They depend on the position of the figure and not on its direction.
+    """
     steps = max(2, round(abs(end - start) / 0.19))
     along = (pose["x"] - start) / (end - start) if end > start else (pose["x"] - end) / (start - end)
     phase = np.pi * steps * along
@@ -109,7 +131,8 @@ def stride(body: Body, pose: dict, start: float, end: float) -> None:
     pose["pelvis"][:, 1] -= 0.012 * size * (1 + np.cos(2 * phase))
 
 
-def walk(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def walk(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """A walk from the left spot to the right spot."""
     left, right = scene.spots
     pose["x"] = lerp(left, right, u)
     stride(body, pose, left, right)
@@ -119,7 +142,8 @@ def walk(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
     return pose
 
 
-def push(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def push(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """A walk from one spot to the other with the box in front of the figure."""
     near, far = scene.spots if scene.box_side > 0 else scene.spots[::-1]
     pose["x"] = lerp(near, far, u)
     pose["box"] = pose["x"] + scene.box_side * BOX_GAP
@@ -131,7 +155,8 @@ def push(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
     return pose
 
 
-def lift(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def lift(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """The barbell from the floor to above the head."""
     legs, arms = smooth(u / 0.62), smooth((u - 0.32) / 0.68)
     pose["pelvis"] = lerp([-0.14, 0.27], [0.0, body.hip_height], legs)
     pose["pitch"] = lerp(0.85, 0.0, legs)
@@ -144,14 +169,16 @@ def lift(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
     return pose
 
 
-def open_curtains(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def open_curtains(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """The curtains from closed to open, with both hands on them."""
     pose["curtain"] = u.copy()
     high, wide = body.shoulder_height + 0.86 * body.arm, body.shoulder_height + 0.42 * body.arm
     pose["hands"] = lerp(both(0.12, 0.04, high), both(0.1, body.shoulder + 0.86 * body.arm, wide), u)
     return pose
 
 
-def bend(body: Body, scene, pose: dict, u: np.ndarray) -> dict:
+def bend(body: Body, scene: Scene, pose: Pose, u: np.ndarray) -> Pose:
+    """From standing to bent down, with the hands near the floor."""
     depth = 1.65 + 0.25 * scene.amount
     pose["pitch"] = lerp(0.02, depth, u)
     pose["nod"] = lerp(0.0, 0.2, u)
@@ -176,6 +203,6 @@ PAIRS = {
 ACTIONS = {label: name for name, pair in PAIRS.items() for label in (pair.forward, pair.backward)}
 
 
-def pose_at(body: Body, scene, name: str, place: dict, u: np.ndarray) -> dict:
-    """The pose of a pair's curve at u (T,)."""
+def pose_at(body: Body, scene: Scene, name: str, place: dict[str, float], u: np.ndarray) -> Pose:
+    """The pose on the curve of the named pair at u (T,)."""
     return PAIRS[name].curve(body, scene, standing(body, place, scene.yaws[name], len(u)), u)

@@ -1,12 +1,16 @@
-"""Make the dataset "puppets": draw, sound and encode every video, and write the manifests.
+"""Make the data set puppets: draw and encode all videos with sound, and write the manifests.
 
     python datasets/puppets/prepare.py --size small --out data/puppets        # make it
-    python datasets/puppets/prepare.py --size small --check                   # draw only: is it the data the card speaks of?
+    python datasets/puppets/prepare.py --size small --check                   # draw only, and compare with the card
 
-In: a size and a seed. Out: DIR/clips/*.mp4, DIR/long/*.mp4, DIR/clips.jsonl, DIR/long.jsonl, both of them together as
-DIR/all.jsonl, of turns what could have followed as DIR/possible.jsonl, and DIR/puppets.json once all is whole. Every video has a
-random generator of its own, so the order and the number of processes change nothing.
-Knows nothing about training.
+In: a size and a seed. Out, under DIR:
+    clips/*.mp4, long/*.mp4    the videos
+    clips.jsonl, long.jsonl    their manifests
+    all.jsonl                  both manifests together
+    possible.jsonl             for turns: the actions that are possible at the beginning of each clip
+    puppets.json               written last, so it says that the data set is complete
+Each video has its own random generator, so the order and the number of processes change nothing.
+This file knows nothing about training.
 """
 
 from __future__ import annotations
@@ -33,45 +37,51 @@ from stage import draw
 
 from pipeline.media.write import write_video
 
-VERSION = 2  # it changes when a pixel, a sample, a caption or the list of files may
+VERSION = 2  # a new number for each change of pixels, sound, captions or the list of files
 MARK = "puppets.json"  # written last
 WORK = ".making"  # removed last
 
 
 class Size(NamedTuple):
+    """The numbers of a size of the data set."""
+
     actors: int
-    pairs: int  # pairs of actions for each actor: seven is every pair once
+    pairs: int  # pairs of actions per actor; with seven an actor makes each pair once
     long: int  # longer videos
-    is_turns: bool = False  # whether clips begin where another action has ended
+    is_turns: bool = False  # whether a clip begins where another action has ended
 
 
 class Task(NamedTuple):
-    """One video to make."""
+    """One video that is to be made."""
 
     size: str
     seed: int
     kind: str  # "clips" or "long"
-    index: int
+    number: int
     actor: int
     split: str
     label: str | None
 
     @property
     def name(self) -> str:
-        return f"{self.kind}/{'clip' if self.kind == 'clips' else 'long'}_{self.index:05d}_actor{self.actor:02d}.mp4"
+        """The path of the video below the folder of the data set."""
+        return f"{self.kind}/{'clip' if self.kind == 'clips' else 'long'}_{self.number:05d}_actor{self.actor:02d}.mp4"
 
 
 SIZES = {"tiny": Size(6, 2, 4), "small": Size(26, 7, 60), "full": Size(86, 14, 300), "turns": Size(172, 14, 0, True)}
 
 
 def actors_by_split(num_actors: int) -> dict[str, range]:
-    """60, 15 and 25 percent of the actors: who is in one split is in no other."""
+    """60, 15 and 25 percent of the actors. Each actor is in one split only."""
     train, val = round(0.6 * num_actors), max(1, round(0.15 * num_actors))
     return {"train": range(train), "val": range(train, train + val), "test": range(train + val, num_actors)}
 
 
 def plan(size: str, seed: int) -> list[Task]:
-    """All videos. An actor who makes one action of a pair makes the other as often; indices tell nothing about labels."""
+    """All videos of a size.
+
+    An actor makes both actions of a pair equally often. The order is random, so a number says nothing about the label.
+    """
     num_actors, num_pairs, num_long, _ = SIZES[size]
     splits = actors_by_split(num_actors)
     split_of = {actor: split for split, actors in splits.items() for actor in actors}
@@ -94,12 +104,15 @@ def plan(size: str, seed: int) -> list[Task]:
 
 
 def make_video(task: Task, folder: Path | None) -> tuple[dict[str, str], bytes]:
-    """Draw one video, and write it if there is a folder. Returns a line for each list that names it and the sha256 of what was drawn."""
+    """Draw one video, and write it if a folder is given.
+
+    Returns its line for each list that names it, and the sha256 of its sound and frames.
+    """
     cv2.setNumThreads(1)
     body = random_body(np.random.default_rng([task.seed, 0, task.actor]))
     is_turn = SIZES[task.size].is_turns
     kind = 3 if is_turn else 1 + ("clips", "long").index(task.kind)
-    rng = np.random.default_rng([task.seed, kind, SIZES[task.size].actors, task.index])
+    rng = np.random.default_rng([task.seed, kind, SIZES[task.size].actors, task.number])
     if is_turn:
         assert task.label
         scene, script, possible = random_turn(body, rng, task.label)
@@ -133,11 +146,12 @@ def make_video(task: Task, folder: Path | None) -> tuple[dict[str, str], bytes]:
 
 
 def make_job(job: tuple[Task, Path | None]) -> tuple[dict[str, str], bytes]:
+    """make_video with one argument, for a pool of processes."""
     return make_video(*job)
 
 
 def make_all(tasks: list[Task], folder: Path | None, workers: int) -> tuple[dict[str, list[str]], str]:
-    """All videos, on `workers` processes. Returns the lines of each manifest and the hash of everything, in order."""
+    """Make all videos in `workers` processes. Returns the lines of each manifest and the hash of all videos."""
     lines: dict[str, list[str]] = {"clips": [], "long": [], "possible": []}
     total, start = hashlib.sha256(), time.monotonic()
     jobs = [(task, folder) for task in tasks]
@@ -158,7 +172,7 @@ def make_all(tasks: list[Task], folder: Path | None, workers: int) -> tuple[dict
 
 
 def show_progress(done: int, total: int, seconds: float) -> None:
-    """One line that stays where it is on a terminal, five lines elsewhere."""
+    """Print the progress: one line that is overwritten on a terminal, five lines elsewhere."""
     rate = done / max(seconds, 1e-6)
     text = f"{done} of {total} videos, {rate:.1f} a second, {(total - done) / rate:.0f} s left"
     if sys.stdout.isatty():
@@ -168,14 +182,18 @@ def show_progress(done: int, total: int, seconds: float) -> None:
 
 
 def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
-    """Make the dataset in `out`, or find that it is there already. Returns its hash; ValueError for a folder of others."""
+    """Make the data set in `out`, unless it is complete there. Returns its hash.
+
+    Raises ValueError where the folder holds other files.
+    """
     mark, work = out / MARK, out / WORK
     wanted = {"size": size, "seed": seed, "version": VERSION}
     if mark.exists() and not work.exists():
         found = json.loads(mark.read_text())
         if {key: found.get(key) for key in wanted} != wanted:
             raise ValueError(
-                f"{out} holds puppets of size {found.get('size')}, seed {found.get('seed')}, version {found.get('version')}. "
+                f"{out} holds puppets of size {found.get('size')}, seed {found.get('seed')}, "
+                f"version {found.get('version')}. "
                 f"Asked for: size {size}, seed {seed}, version {VERSION}. Give another --out, or delete that folder."
             )
         print(f"{out} is complete: puppets {size}, seed {seed}. Nothing to do.")
@@ -187,7 +205,8 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
     ]
     if foreign:
         raise ValueError(
-            f"{out} holds {' and '.join(foreign)}, not made here. Puppets would overwrite it. Give an empty folder as --out."
+            f"{out} holds {' and '.join(foreign)}, not made here. Puppets would overwrite it. "
+            "Give an empty folder as --out."
         )
     if work.exists():
         print(f"{out} was left unfinished. Starting afresh.")
@@ -209,7 +228,7 @@ def prepare(size: str, out: Path, seed: int = 0, workers: int = 2) -> str:
 
 
 def hash_on_card(size: str) -> str | None:
-    """What the card says about seed 0."""
+    """The hash of this size at seed 0, as the card states it."""
     found = re.search(
         rf"^\| {size} \|.*`([0-9a-f]{{64}})`", Path(__file__).with_name("README.md").read_text(), re.MULTILINE
     )
@@ -217,10 +236,10 @@ def hash_on_card(size: str) -> str | None:
 
 
 def compare(size: str, seed: int, digest: str) -> bool:
-    """Say whether this is the data that the card speaks of."""
+    """Print whether this is the data that the card describes. Returns False where the hash differs from the card."""
     print(f"sha256 {digest}")
     if seed != 0:
-        print(f"The card knows the hash of seed 0 only, this is seed {seed}.")
+        print(f"The card states the hash of seed 0 only, and this is seed {seed}.")
         return True
     expected = hash_on_card(size)
     if digest == expected:
@@ -228,47 +247,48 @@ def compare(size: str, seed: int, digest: str) -> bool:
         return True
     print(
         f"It does not match the card, which says {expected}. "
-        "This data is alike but not the same: another version of OpenCV or NumPy?"
+        "This data is similar but not the same. OpenCV or NumPy may have another version."
     )
     return False
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors in sentences."""
+    """A parser that prints errors as sentences."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the error and exit with code 2."""
         message = message[0].upper() + message[1:]
         print(f"{message.rstrip('.')}. Run with --help to see what is possible.", file=sys.stderr)
         raise SystemExit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="prepare.py", description="Make the dataset puppets.")
+    """The command line. Returns the exit code."""
+    parser = Parser(prog="prepare.py", description="Make the data set puppets.")
     parser.add_argument(
         "--size",
         default="small",
         help="tiny (seconds to make), small (a minute), full or turns (some minutes); default small",
     )
     parser.add_argument("--out", type=Path, help="the folder to make it in")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other videos; default 0")
-    parser.add_argument("--workers", type=int, default=2, help="processes; they change nothing but the time; default 2")
-    parser.add_argument(
-        "--check", action="store_true", help="draw without writing, and say whether the hash is the card's"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other videos; default 0")
+    parser.add_argument("--workers", type=int, default=2, help="processes; they change the time only; default 2")
+    parser.add_argument("--check", action="store_true", help="draw without writing, and compare the hash with the card")
     options = parser.parse_args(arguments)
     if options.size not in SIZES:
         parser.error(f"there is no size {options.size!r}. The sizes are tiny, small, full and turns")
-    if options.out is None and not options.check:
+    out: Path | None = options.out
+    if out is None and not options.check:
         parser.error("no folder is given. Say where the videos shall go with --out DIR")
     if options.seed < 0 or options.workers < 1:
         parser.error(
             f"--seed is {options.seed} and --workers is {options.workers}. A seed is 0 or more, workers are 1 or more"
         )
     try:
-        if options.check:
+        if options.check or out is None:
             _, digest = make_all(plan(options.size, options.seed), None, options.workers)
             return 0 if compare(options.size, options.seed, digest) else 1
-        compare(options.size, options.seed, prepare(options.size, options.out, options.seed, options.workers))
+        compare(options.size, options.seed, prepare(options.size, out, options.seed, options.workers))
     except ValueError as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -1,34 +1,34 @@
-"""What stands in a scene and may move: curtains, a box, a stool, a barbell; and the figure's shadow.
+"""The objects of a scene: curtains, a box, a stool and a barbell. Also the shadow of the figure.
 
-In: a Scene, the poses of a script, a camera and its light. Out: layers of polygons, one polygon a frame (see figures.py).
-Knows nothing about the figure, the wall behind, or time.
+In: a Scene, the poses of a script, a camera and its light. Out: layers of polygons, one polygon per frame (see
+figures.py). This file knows nothing about the figure, the background and time.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from camera import Camera, Light
-from figures import COLOURS, Layer, capsule, darker, ellipse, hull, to_world
+from camera import Camera, Colour, Light
+from figures import COLOURS, Layer, Pose, capsule, darker, ellipse, hull, to_world
 from motions import BAR_REST, BOX_HALF, SEAT_BEHIND, SEAT_HEIGHT
 from script import Scene
 
 WALL_DEPTH = -0.55
-RAIL = 0.47  # half the width of the window with its curtains
-WINDOW = (0.5, 1.14)  # its lower and upper edge
+RAIL = 0.47  # half of the width of the window with its curtains
+WINDOW = (0.5, 1.14)  # the heights of its lower and its upper edge
 WOODS = ((188, 136, 78), (150, 108, 70), (206, 168, 108), (132, 138, 144))
 SEATS = ((176, 122, 66), (96, 66, 48), (214, 214, 208), (196, 70, 60))
 PLATES = ((196, 44, 44), (40, 86, 176), (48, 48, 54), (226, 178, 40))
-WALL, SHADOW, STOOL, BOX = -9.0, -6.0, -4.0, -3.0  # depths of layers that are always behind the figure
+WALL, SHADOW, STOOL, BOX = -9.0, -6.0, -4.0, -3.0  # depths of layers, all behind the figure
 
 
-def prop_layers(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> list[Layer]:
-    """Those that this scene has."""
+def prop_layers(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: Pose) -> list[Layer]:
+    """The layers of the objects that this scene has."""
     made = (("window", curtain_layer), ("box", box_layer), ("stool", stool_layer), ("barbell", barbell_layer))
     return [make(rng, camera, light, scene, pose) for name, make in made if name in scene.props]
 
 
-def curtain_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> Layer:
-    """Two curtains with folds, as wide as the pose says, and their rail."""
+def curtain_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: Pose) -> Layer:
+    """Two curtains with folds and their rail. The pose gives the width of the curtains."""
     layer = Layer(np.full(len(pose["x"]), WALL))
     names = [name for name in COLOURS if name not in ("white", "black")]
     cloth, x = light.tint(COLOURS[str(rng.choice(names))]), scene.spots[scene.home["window"]]
@@ -48,8 +48,8 @@ def curtain_layer(rng: np.random.Generator, camera: Camera, light: Light, scene:
     return layer
 
 
-def box_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> Layer:
-    """A wooden box: front, top and two planks."""
+def box_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: Pose) -> Layer:
+    """A wooden box: its outline, front and top, and two planks."""
     layer = Layer(np.full(len(pose["x"]), BOX))
     colour = light.tint(WOODS[rng.integers(4)])
     foot = np.stack([pose["box"], np.full_like(pose["box"], -0.06), np.zeros_like(pose["box"])], -1)
@@ -67,8 +67,8 @@ def box_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Sce
     return layer
 
 
-def stool_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> Layer:
-    """Four legs and a seat, behind whoever is about to sit down."""
+def stool_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: Pose) -> Layer:
+    """A stool with four legs and a seat, behind the figure."""
     layer, scale = Layer(np.full(len(pose["x"]), STOOL)), camera.scale
     colour, yaw = light.tint(SEATS[rng.integers(4)]), scene.yaws["sit"]
     x = scene.spots[scene.home["stool"]]
@@ -85,8 +85,8 @@ def stool_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: S
     return layer
 
 
-def barbell_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: dict) -> Layer:
-    """A bar with two plates at each end; on the floor it lies before the figure."""
+def barbell_layer(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, pose: Pose) -> Layer:
+    """A bar with two plates at each end. On the floor it lies in front of the figure."""
     frames, scale, yaw = len(pose["x"]), camera.scale, scene.yaws["barbell"]
     steady = {"x": np.full(frames, scene.spots[scene.home["barbell"]]), "yaw": np.full(frames, yaw)}
     ahead, up = pose["bar"].T
@@ -103,8 +103,8 @@ def barbell_layer(rng: np.random.Generator, camera: Camera, light: Light, scene:
     return layer
 
 
-def shadow_layer(camera: Camera, floor: tuple[int, int, int], pose: dict) -> Layer:
-    """A dark patch below the figure, on a floor of this colour."""
+def shadow_layer(camera: Camera, floor: Colour, pose: Pose) -> Layer:
+    """A dark ellipse below the figure, on a floor of this colour."""
     layer = Layer(np.full(len(pose["x"]), SHADOW))
     foot = camera.project(np.stack([pose["x"], np.zeros_like(pose["x"]), np.zeros_like(pose["x"])], -1))
     for size, percent in ((0.24 * camera.scale, 88), (0.2 * camera.scale, 78)):

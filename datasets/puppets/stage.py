@@ -1,30 +1,31 @@
-"""The picture: background, props and figure, frame by frame.
+"""The frames of a video: background, objects and figure.
 
 In: a body, a Scene, the poses of a script. Out: frames uint8 (H, W, 3), RGB, one after another.
-All arithmetic that reaches a pixel is on integers, coordinates are rounded to 1/16 pixel: the same picture on any machine.
-Knows nothing about labels, time or files.
+The arithmetic on pixels uses integers, and coordinates are rounded to 1/16 pixel. So the frames are the same on every
+machine. This file knows nothing about labels, time and files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-from camera import HEIGHT, Camera, Light, random_camera, random_drift
-from figures import COLOURS, Body, capsule, darker, figure_layers, to_sixteenths
+from camera import HEIGHT, Camera, Colour, Light, as_colour, random_camera, random_drift
+from figures import COLOURS, SHIFT, Body, Pose, capsule, darker, figure_layers, to_sixteenths
 from props import RAIL, WALL_DEPTH, WINDOW, prop_layers, shadow_layer
 from script import Scene
 
-MARGIN = 8  # pixels of background beyond each edge of the frame, for the drift
+MARGIN = 8  # pixels of background outside each edge of the frame, for the movement of the camera
 
 
-def fill(image: np.ndarray, points, colour) -> None:
-    cv2.fillConvexPoly(image, to_sixteenths(np.asarray(points, float)), colour, cv2.LINE_AA, 4)
+def fill(image: np.ndarray, points: np.ndarray, colour: Colour) -> None:
+    """Draw a convex polygon (N, 2), in pixels, into the image."""
+    cv2.fillConvexPoly(image, to_sixteenths(np.asarray(points, float)), colour, cv2.LINE_AA, SHIFT)
 
 
 def box_blur(image: np.ndarray, radius: int) -> np.ndarray:
-    """Means over squares, on integers."""
+    """The mean over a square around each pixel, rounded down to an integer."""
     for axis in (0, 1):
         padded = np.pad(
             image.astype(np.int64), [(radius + 1, radius) if a == axis else (0, 0) for a in range(3)], mode="edge"
@@ -39,12 +40,19 @@ def box_blur(image: np.ndarray, radius: int) -> np.ndarray:
     return image.astype(np.uint8)
 
 
-def random_wall(rng: np.random.Generator, height: int, width: int, avoid: list) -> np.ndarray:
-    """Colours that run into each other, a texture, and a few blurred shapes; no colour near those to avoid."""
+def random_base(rng: np.random.Generator, avoid: Sequence[Colour]) -> np.ndarray:
+    """A random colour that is far from the colours to avoid. After twelve attempts it is the last one."""
+    base = np.zeros(3, np.int64)
     for _ in range(12):
         base = rng.integers(95, 236) + rng.integers(-34, 35, size=3)
         if all(np.abs(base - np.array(colour)).sum() > 110 for colour in avoid):
             break
+    return base
+
+
+def random_wall(rng: np.random.Generator, height: int, width: int, avoid: Sequence[Colour]) -> np.ndarray:
+    """A colour gradient with a texture and up to four blurred ellipses, far from the colours to avoid."""
+    base = random_base(rng, avoid)
     ends = np.clip(base + rng.integers(-24, 25, size=(2, 3)), 30, 245)
     down, across = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
     share = (down * 256 // height, across * 256 // width, (down * width + across * height) * 128 // (height * width))[
@@ -72,24 +80,23 @@ def random_wall(rng: np.random.Generator, height: int, width: int, avoid: list) 
 
 
 def rectangle(camera: Camera, left: float, right: float, low: float, high: float, depth: float) -> np.ndarray:
-    """An upright rectangle of the world in pixels (4, 2)."""
+    """An upright rectangle of the world as pixels (4, 2)."""
     corners = [(left, depth, low), (right, depth, low), (right, depth, high), (left, depth, high)]
     return camera.project(np.array(corners)) + MARGIN
 
 
 def random_background(rng: np.random.Generator, camera: Camera, light: Light, scene: Scene, body: Body) -> np.ndarray:
-    """Wall, floor, furniture and the window behind the curtains: uint8, with a margin around the frame."""
+    """The wall, the floor, furniture and the window behind the curtains: uint8, with a margin around the frame."""
     height, width = camera.height + 2 * MARGIN, camera.width + 2 * MARGIN
     image = random_wall(rng, height, width, [COLOURS[body.shirt], COLOURS[body.legs], body.skin])
     floor = rng.integers(70, 190) + rng.integers(-25, 26, size=3)
-    floor = [int(c) for c in np.clip(floor, 30, 230)]
+    floor = as_colour(np.clip(floor, 30, 230))
     fill(image, rectangle(camera, -3, 3, -3, 0, WALL_DEPTH), floor)
     if rng.random() < 0.5:  # boards
         for i in range(-12, 13):
             ends = camera.project(np.array([(0.18 * i, WALL_DEPTH, 0), (0.34 * i, 1.2, 0)])) + MARGIN
-            cv2.line(
-                image, *to_sixteenths(ends).tolist(), darker(floor, 90), max(1, camera.height // 120), cv2.LINE_AA, 4
-            )
+            start, end = to_sixteenths(ends).tolist()
+            cv2.line(image, start, end, darker(floor, 90), max(1, camera.height // 120), cv2.LINE_AA, SHIFT)
     board = rng.choice([0.0, 0.03, 0.05])
     fill(image, rectangle(camera, -3, 3, 0, 0.008 + board, WALL_DEPTH), darker(floor, int(rng.integers(50, 75))))
     taken = [scene.spots[scene.home["window"]]] if "window" in scene.props else []
@@ -117,9 +124,9 @@ def random_background(rng: np.random.Generator, camera: Camera, light: Light, sc
 
 
 def furnish(rng: np.random.Generator, camera: Camera, image: np.ndarray, taken: list[float]) -> None:
-    """One piece at the wall, where nothing else is: a picture, a cupboard or a plant."""
+    """Draw a picture, a cupboard or a plant at the wall, unless its position is taken."""
     x = rng.uniform(-1.0, 1.0)
-    colours = [tuple(int(c) for c in rng.integers(60, 220, size=3)) for _ in range(2)]
+    colours = [as_colour(rng.integers(60, 220, size=3)) for _ in range(2)]
     kind = rng.choice(["picture", "cupboard", "plant"])
     wide, high, low = rng.uniform(0.1, 0.2), rng.uniform(0.35, 0.75), rng.uniform(0.7, 0.95)
     if any(abs(x - other) < RAIL + 0.22 for other in taken):
@@ -152,7 +159,10 @@ def furnish(rng: np.random.Generator, camera: Camera, image: np.ndarray, taken: 
 
 
 def crop(background: np.ndarray, move: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The background seen from a camera that moved by sixteenths of a pixel: a mean of four neighbours, on integers."""
+    """The background as the camera sees it after a movement in sixteenths of a pixel.
+
+    Each pixel is the weighted mean of four neighbours, on integers.
+    """
     (column, across), (row, down) = divmod(int(move[0]) + 16 * MARGIN, 16), divmod(int(move[1]) + 16 * MARGIN, 16)
     part = background[row : row + height + 1, column : column + width + 1].astype(np.uint16)
     part = part[:, :-1] * (16 - across) + part[:, 1:] * across
@@ -160,9 +170,12 @@ def crop(background: np.ndarray, move: np.ndarray, height: int, width: int) -> n
 
 
 def draw(
-    body: Body, scene: Scene, pose: dict, rng: np.random.Generator, *, height: int = HEIGHT, plain: bool = False
+    body: Body, scene: Scene, pose: Pose, rng: np.random.Generator, *, height: int = HEIGHT, plain: bool = False
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 (height, height * 4 / 3, 3), RGB, one for each pose. `plain`: no drift and no grain."""
+    """Frames uint8 (height, height * 4 / 3, 3), RGB, one for each pose.
+
+    `plain` leaves out the movement and the noise of the camera.
+    """
     camera = random_camera(rng, height)
     light = Light(rng, camera)
     background = random_background(rng, camera, light, scene, body)
@@ -170,7 +183,7 @@ def draw(
     if plain:
         drift[:], light.noise = 0, 0
     still = camera.project(np.array([0.0, 0.0, 0.0])) + MARGIN
-    floor = tuple(int(c) for c in background[min(int(still[1]), background.shape[0] - 1), int(still[0])])
+    floor = as_colour(background[min(int(still[1]), background.shape[0] - 1), int(still[0])])
     layers = [shadow_layer(camera, floor, pose), *prop_layers(rng, camera, light, scene, pose)]
     layers += figure_layers(body, pose, camera.project, camera.scale, light.tint)
     for layer in layers:

@@ -1,4 +1,4 @@
-"""A treebank of Universal Dependencies (CoNLL-U) -> texts whose words have their part of speech. See README.md beside this file."""
+"""A treebank of Universal Dependencies (CoNLL-U) -> texts with parts of speech. See README.md in this folder."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.data.manifest import Row, Span, Split
-from pipeline.data.prepared import one_token, run_preparer, text_of_file, write_into
+from pipeline.data.manifest_rows import Row, Span, Split
+from pipeline.data.preparer import one_token, read_text_file, run_preparer, write_into
 
-UPOS = frozenset((
-    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
-    "VERB", "X",
-))  # fmt: skip  # universaldependencies.org/u/pos, version 2
+UPOS = {
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ"),
+    *("SYM", "VERB", "X"),
+}
+"""The universal parts of speech, version 2: universaldependencies.org/u/pos."""
 NAMES: dict[Split, str] = {"train": "train", "val": "dev", "test": "test"}
 
 
-def read(path: Path, split: Split) -> list[Row]:
-    """One row a sentence: the forms with a blank between, a span a word, the document as group where the file names it.
+def read_sentences(path: Path, split: Split) -> list[Row]:
+    """One row per sentence: the words joined by spaces, a span per word. The group is the document, if the file names
+    it.
 
-    Ranges (1-2, a word written as one that is two) and empty nodes (1.1, a word that is not written) are no tokens.
+    Ranges (1-2, one written word that is two syntactic words) and empty nodes (1.1, a word that is not written) are not
+    tokens.
     """
     rows: list[Row] = []
     document = None
-    forms: list[str] = []
+    words: list[str] = []
     tags: list[str] = []
-    lines = text_of_file(path).split("\n")
+    lines = read_text_file(path).split("\n")
     for number, line in enumerate([*lines, ""], start=1):
         if line.startswith("# newdoc id"):
             document = line.partition("=")[2].strip() or None
@@ -34,62 +37,59 @@ def read(path: Path, split: Split) -> list[Row]:
         elif line.strip() and not line.startswith("#"):
             cells = line.split("\t")
             if len(cells) != 10:
-                what = f"{path.name} line {number} has {len(cells)} columns"
-                raise ValueError(f"{what}. A word of CoNLL-U has 10, parted by tabs. Take the file as published.")
+                problem = f"{path.name} line {number} has {len(cells)} columns"
+                raise ValueError(f"{problem}. A word of CoNLL-U has 10, separated by tabs. Use the file as published.")
             if "-" in cells[0] or "." in cells[0]:
                 continue
             if cells[3] not in UPOS:
-                what = f"{path.name} line {number} has the part of speech {cells[3]!r}"
-                raise ValueError(f"{what}. Known are {' '.join(sorted(UPOS))}. Take an annotated treebank, version 2.")
-            forms.append(one_token(cells[1]) or "_")
+                problem = f"{path.name} line {number} has the part of speech {cells[3]!r}"
+                raise ValueError(f"{problem}. Use an annotated treebank of version 2. It has {' '.join(sorted(UPOS))}.")
+            words.append(one_token(cells[1]) or "_")
             tags.append(cells[3])
-        elif not line.strip() and forms:
-            spans = tuple(Span(place, place + 1, tag) for place, tag in enumerate(tags))
-            rows.append(Row(f"{split}/{len(rows):06d}", split, document, spans=spans, text=" ".join(forms)))
-            forms, tags = [], []
+        elif not line.strip() and words:
+            spans = tuple(Span(index, index + 1, tag) for index, tag in enumerate(tags))
+            rows.append(Row(f"{split}/{len(rows):06d}", split, document, spans=spans, text=" ".join(words)))
+            words, tags = [], []
     if not rows:
-        raise ValueError(f"{path.name} has no sentence. It is CoNLL-U, a word a line. Take the file as published.")
+        raise ValueError(f"{path.name} has no sentence. CoNLL-U has one word per line. Use the file as published.")
     return rows
 
 
-def find(folder: Path) -> dict[Split, Path]:
-    """The treebank's files in a folder; a treebank may lack one, but not all."""
+def find_files(folder: Path) -> dict[Split, Path]:
+    """The files of the treebank in a folder. A treebank must have at least one of them."""
     files: dict[Split, Path] = {}
     for split, name in NAMES.items():
-        found = sorted(folder.glob(f"*-ud-{name}.conllu"))
-        if len(found) > 1:
-            listed = ", ".join(path.name for path in found)
+        matches = sorted(folder.glob(f"*-ud-{name}.conllu"))
+        if len(matches) > 1:
+            listed = ", ".join(path.name for path in matches)
             raise ValueError(
-                f"{str(folder)!r} holds several treebanks ({listed}). Name its files by --train, --dev, --test."
+                f"{str(folder)!r} has several treebanks ({listed}). Name the files with --train, --dev, --test."
             )
-        if found:
-            files[split] = found[0]
+        if matches:
+            files[split] = matches[0]
     if not files:
         raise ValueError(
-            f"{str(folder)!r} holds no *-ud-train.conllu, -dev or -test. They are the treebank. Check --folder."
+            f"{str(folder)!r} has no *-ud-train.conllu, -dev or -test. They are the treebank. Correct --folder."
         )
     return files
 
 
 def make(options: argparse.Namespace) -> str:
-    given: dict[Split, Path | None] = {"train": options.train, "val": options.dev, "test": options.test}
-    files: dict[Split, Path] = {split: path for split, path in given.items() if path is not None}
+    by_option: dict[Split, Path | None] = {"train": options.train, "val": options.dev, "test": options.test}
+    files: dict[Split, Path] = {split: path for split, path in by_option.items() if path is not None}
     if bool(files) == (options.folder is not None):
-        raise ValueError(
-            "Give either --folder or --train, --dev and --test. Exactly one way names the treebank's files."
-        )
-    files = files or find(options.folder)
-    rows = [row for split, path in files.items() for row in read(path, split)]
+        raise ValueError("Name the files of the treebank either with --folder or with --train, --dev and --test.")
+    files = files or find_files(options.folder)
+    rows = [row for split, path in files.items() for row in read_sentences(path, split)]
     return write_into(options.out, rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, help="folder that holds *-ud-train.conllu, *-ud-dev.conllu, *-ud-test.conllu"
-    )
+    folder = "folder with *-ud-train.conllu, *-ud-dev.conllu, *-ud-test.conllu"
+    parser.add_argument("--folder", type=Path, help=folder)
     for name in NAMES.values():
-        parser.add_argument(f"--{name}", type=Path, help=f"the {name} file, in place of --folder")
+        parser.add_argument(f"--{name}", type=Path, help=f"the {name} file, instead of --folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for manifest.jsonl")
     return run_preparer(parser, make)
 

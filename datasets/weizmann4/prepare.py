@@ -1,4 +1,4 @@
-"""Frame strips of four actions -> lossless videos and a manifest. See README.md beside this file."""
+"""Strips of frames of four actions -> lossless videos and a manifest. See README.md in this folder."""
 
 from __future__ import annotations
 
@@ -11,58 +11,56 @@ import av
 import cv2
 import numpy as np
 
-from pipeline.data.manifest import Row
-from pipeline.data.prepared import folder_parser, run_preparer, write_into
+from pipeline.data.manifest_rows import Row
+from pipeline.data.preparer import folder_parser, run_preparer, write_into
 
-RATE = 25  # frames a second, as recorded
+RATE = 25
+"""Frames per second, as recorded."""
 
 
-def frames_of(strip: Path) -> np.ndarray:
-    """The frames (T, 64, 64, 3), RGB, that lie side by side in one picture (64, 64 * T)."""
-    picture = cv2.imread(str(strip), cv2.IMREAD_COLOR)
-    if picture is None or picture.shape[0] != 64 or picture.shape[1] % 64:
-        size = "no picture" if picture is None else f"a picture of shape {picture.shape}"
-        raise ValueError(f"{str(strip)!r} is {size}. It would hold frames of 64x64. Take the set's own strips.")
-    return picture[:, :, ::-1].reshape(64, -1, 64, 3).transpose(1, 0, 2, 3)
+def read_strip(path: Path) -> np.ndarray:
+    """The frames (T, 64, 64, 3), RGB, that are side by side in one image (64, 64 * T)."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None or image.shape[0] != 64 or image.shape[1] % 64:
+        problem = "not an image" if image is None else f"an image of shape {image.shape}"
+        raise ValueError(f"{str(path)!r} is {problem}. It must hold frames of 64x64. Use the strips of the dataset.")
+    return image[:, :, ::-1].reshape(64, -1, 64, 3).transpose(1, 0, 2, 3)
 
 
 def write_video(frames: np.ndarray, path: Path) -> None:
-    """FFV1 in Matroska: every pixel stays as it is."""
+    """FFV1 in Matroska: no pixel changes."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=RATE, width=64, height=64, pix_fmt="bgr0")
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def unpack(folder: Path, out: Path) -> list[Row]:
-    """Write one video a strip; the label is the action, the group is the person."""
-    table = folder / "clips.csv"
-    if not table.is_file():
-        raise ValueError(f"There is no clips.csv in {str(folder)!r}. It has file, action, person. Check --folder.")
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file, restval=""))
-    if not lines or not {"file", "action", "person"} <= set(lines[0]):
-        raise ValueError(f"{str(table)!r} has no rows with the columns file, action, person. Fetch it again.")
+def write_videos(folder: Path, out: Path) -> list[Row]:
+    """Write one video per strip. The label is the action, the group is the person."""
+    table_path = folder / "clips.csv"
+    if not table_path.is_file():
+        raise ValueError(f"There is no clips.csv in {str(folder)!r}. It has file, action, person. Correct --folder.")
+    with table_path.open(encoding="utf-8-sig", newline="") as file:
+        table = list(csv.DictReader(file, restval=""))
+    if not table or not {"file", "action", "person"} <= set(table[0]):
+        raise ValueError(f"{str(table_path)!r} has no rows with the columns file, action, person. Download it again.")
     (out / "videos").mkdir(parents=True, exist_ok=True)
     rows = []
-    for line in lines:
+    for line in table:
         path = f"videos/{Path(line['file']).stem}.mkv"
-        write_video(frames_of(folder / "strips" / line["file"]), out / path)
+        write_video(read_strip(folder / "strips" / line["file"]), out / path)
         rows.append(Row(path, group=f"person{line['person']}", label=line["action"]))
     return rows
 
 
 def make(options: argparse.Namespace) -> str:
-    rows = unpack(options.folder, options.out)
+    rows = write_videos(options.folder, options.out)
     return write_into(options.out, rows)
 
 
 def main() -> int:
-    return run_preparer(
-        folder_parser(__doc__, "that holds clips.csv and strips/", "videos/*.mkv and manifest.jsonl"), make
-    )
+    return run_preparer(folder_parser(__doc__, "clips.csv and strips/", "videos/*.mkv and manifest.jsonl"), make)
 
 
 if __name__ == "__main__":

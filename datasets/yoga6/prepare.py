@@ -1,4 +1,4 @@
-"""yoga6 (clips.csv and small/*.mp4) -> a manifest, class folders, or long videos. See README.md beside this file."""
+"""yoga6 (clips.csv and small/*.mp4) -> a manifest, class folders, or long videos. See README.md in this folder."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.data.manifest import Row, Span
-from pipeline.data.prepared import run_preparer, write_into
+from pipeline.data.manifest_rows import Row, Span
+from pipeline.data.preparer import run_preparer, write_into
 from pipeline.data.readers import write_and_describe
 from pipeline.media.clock import Clock
 from pipeline.media.decode import decode
 from pipeline.media.write import write_video
 
-FPS = 15  # of the joined videos
+FPS = 15
+"""Frames per second of the long videos."""
 WIDTH, HEIGHT = 428, 240
 
 
-def read(folder: Path) -> list[Row]:
-    """One row a clip: the label is the class, the group is the person."""
-    table = folder / "clips.csv"
-    if not table.is_file():
+def read_rows(folder: Path) -> list[Row]:
+    """One row per clip. The label is the class, the group is the person."""
+    table_path = folder / "clips.csv"
+    if not table_path.is_file():
         raise ValueError(
-            f"There is no clips.csv in {str(folder)!r}. It has the columns file, class, person. Check --folder."
+            f"There is no clips.csv in {str(folder)!r}. It has the columns file, class, person. Correct --folder."
         )
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file, restval=""))
-    if not lines or not {"file", "class", "person"} <= set(lines[0]):
+    with table_path.open(encoding="utf-8-sig", newline="") as file:
+        table = list(csv.DictReader(file, restval=""))
+    if not table or not {"file", "class", "person"} <= set(table[0]):
         raise ValueError(
-            f"{str(table)!r} has no rows with the columns file, class, person. Take the one of the dataset."
+            f"{str(table_path)!r} has no rows with the columns file, class, person. Use the table of the dataset."
         )
-    rows = [Row(f"small/{line['file']}", group=f"person{line['person']:0>2}", label=line["class"]) for line in lines]
+    rows = [Row(f"small/{line['file']}", group=f"person{line['person']:0>2}", label=line["class"]) for line in table]
     missing = [row.path for row in rows if not (folder / row.path).is_file()]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(rows)} clips are missing, e.g. {missing[0]!r}. All would be in small/."
+            f"{len(missing)} of {len(rows)} clips are missing, e.g. {missing[0]!r}. Put all clips into small/."
         )
     return rows
 
 
-def lay_out(rows: list[Row], folder: Path, out: Path) -> str:
-    """Make OUT/<class>/<clip>: hard links, or copies where the file system has no links."""
+def make_class_folders(rows: list[Row], folder: Path, out: Path) -> str:
+    """Make OUT/<class>/<clip>: hard links, or copies where the file system has no hard links."""
     for row in rows:
         label, name = Path(row.label or ""), Path(row.path).name
         if label.name != str(label) or not label.name:
-            raise ValueError(f"The class {row.label!r} cannot name a folder. It would be one word. Mend clips.csv.")
+            raise ValueError(f"The class {row.label!r} cannot be the name of a folder. Use one word in clips.csv.")
         target = out / label / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
@@ -60,13 +61,15 @@ def lay_out(rows: list[Row], folder: Path, out: Path) -> str:
             except OSError:
                 shutil.copy2(folder / row.path, target)
     return (
-        f"Laid {len(rows)} clips out under {str(out)!r}. Class folders do not know the persons: split by the manifest."
+        f"Put {len(rows)} clips into class folders under {str(out)!r}. Class folders do not have the persons; use the "
+        "manifest to split by person."
     )
 
 
-def join(rows: list[Row], folder: Path, out: Path, orders: int) -> list[Row]:
-    """All clips of a person end to end as one video OUT/joined/PERSON_K.mp4, in `orders` random orders; spans say which
-    pose is held when. Nothing lies between two spans.
+def join_clips(rows: list[Row], folder: Path, out: Path, num_orders: int) -> list[Row]:
+    """All clips of a person, one after another, as a video OUT/joined/PERSON_K.mp4, in `num_orders` random orders.
+
+    The spans are the times of the clips. There is no gap between two spans.
     """
     rng = np.random.default_rng(0)
     by_person = defaultdict(list)
@@ -74,23 +77,23 @@ def join(rows: list[Row], folder: Path, out: Path, orders: int) -> list[Row]:
         by_person[row.group].append(row)
     (out / "joined").mkdir(parents=True, exist_ok=True)
     joined = []
-    for person, mine in sorted(by_person.items()):
-        frames = {row.path: _frames(folder / row.path) for row in mine}
-        for number in range(orders):
-            order = [mine[i] for i in rng.permutation(len(mine))]
-            ends = np.cumsum([len(frames[row.path]) for row in order]) / FPS
+    for person, clips in sorted(by_person.items()):
+        frames = {clip.path: read_frames(folder / clip.path) for clip in clips}
+        for number in range(num_orders):
+            order = [clips[i] for i in rng.permutation(len(clips))]
+            ends = np.cumsum([len(frames[clip.path]) for clip in order]) / FPS
             spans = [
-                Span(float(start), float(end), row.label or "")
-                for start, end, row in zip([0.0, *ends[:-1]], ends, order, strict=True)
+                Span(float(start), float(end), clip.label or "")
+                for start, end, clip in zip([0.0, *ends[:-1]], ends, order, strict=True)
             ]
             name = f"joined/{person}_{number}.mp4"
-            write_video(out / name, (frame for row in order for frame in frames[row.path]), fps=FPS)
+            write_video(out / name, (frame for clip in order for frame in frames[clip.path]), fps=FPS)
             joined.append(Row(name, group=person, spans=tuple(spans)))
     return joined
 
 
-def _frames(path: Path) -> list[np.ndarray]:
-    """A clip's frames at FPS, each (HEIGHT, WIDTH, 3)."""
+def read_frames(path: Path) -> list[np.ndarray]:
+    """The frames of a clip at FPS, each (HEIGHT, WIDTH, 3)."""
     clips = decode(path, clock=Clock(FPS), transform=None)
     return [cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for clip in clips for frame in clip.frames]
 
@@ -98,35 +101,30 @@ def _frames(path: Path) -> list[np.ndarray]:
 def make(options: argparse.Namespace) -> str:
     if options.out is None and options.as_class_folders is None and options.joined is None:
         raise ValueError(
-            "Nothing is to be made. --out writes a manifest, --as-class-folders makes folders, --joined long videos. "
-            "Give one."
+            "There is nothing to do. Give --out to write a manifest, --as-class-folders to make class folders, or "
+            "--joined to make long videos."
         )
-    rows = read(options.folder)
-    said = []
+    rows = read_rows(options.folder)
+    lines = []
     if options.out is not None:
-        said.append(write_and_describe(rows, options.folder, options.out))
+        lines.append(write_and_describe(rows, options.folder, options.out))
     if options.as_class_folders is not None:
-        said.append(lay_out(rows, options.folder, options.as_class_folders))
+        lines.append(make_class_folders(rows, options.folder, options.as_class_folders))
     if options.joined is not None:
-        long = join(rows, options.folder, options.joined, options.orders)
-        said.append(write_into(options.joined, long, "joined.jsonl"))
-    return "\n".join(said)
+        long_videos = join_clips(rows, options.folder, options.joined, options.orders)
+        lines.append(write_into(options.joined, long_videos, "joined.jsonl"))
+    return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="folder that holds clips.csv and small/")
+    parser.add_argument("--folder", type=Path, required=True, help="folder with clips.csv and small/")
     parser.add_argument("--out", type=Path, help="the manifest to write, .jsonl or .csv")
-    parser.add_argument(
-        "--as-class-folders", type=Path, metavar="OUT", help="also lay the clips out as OUT/<class>/<clip>"
-    )
-    parser.add_argument(
-        "--joined",
-        type=Path,
-        metavar="OUT",
-        help="also join each person's clips to long videos OUT/joined/*.mp4 with OUT/joined.jsonl",
-    )
-    parser.add_argument("--orders", type=int, default=4, help="long videos a person, each in another order (default 4)")
+    class_folders = "also put the clips into class folders, OUT/<class>/<clip>"
+    parser.add_argument("--as-class-folders", type=Path, metavar="OUT", help=class_folders)
+    joined = "also join the clips of each person into long videos, OUT/joined/*.mp4, with OUT/joined.jsonl"
+    parser.add_argument("--joined", type=Path, metavar="OUT", help=joined)
+    parser.add_argument("--orders", type=int, default=4, help="long videos per person, in different orders (default 4)")
     return run_preparer(parser, make)
 
 

@@ -1,1 +1,1 @@
-"""From the rows of a manifest to batches."""
+"""From the rows of a manifest to batches of tensors."""

@@ -1,6 +1,6 @@
-"""Samples side by side.
+"""Samples and batches.
 
-In: `Sample`s of unequal length. Out: `Batch`. Knows nothing of files or models.
+In: `Sample`s of unequal length. Out: a `Batch` with padding. Knows nothing of files or models.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from torch import Tensor
 from pipeline.padded import Padded, stack
 
 Raw = dict[str, Padded]
-"""Sense -> sequence: "frames" (uint8 pixels or their stored features), "series", later "audio" and "tokens"."""
+"""The input of an encoder by sense: "frames" (uint8 pixels or stored features), "series" or "tokens"."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One window of one row: raw senses each (T, ...), one target a head, where it came from, and its first step."""
+    """One window of one row.
+
+    raw: a tensor (T, ...) for each sense. targets: a tensor for each head. source: the path of the row. start: the
+    first step of the window in the row.
+    """
 
     raw: dict[str, Tensor]
     targets: dict[str, Tensor]
@@ -29,8 +33,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """raw: sense -> Padded (B, T, ...); targets: head -> (B,) tensor or Padded (B, T, ...); sources: B names; starts: the
-    first step of each window in its row, nothing where all begin at 0.
+    """B samples.
+
+    raw: a Padded (B, T, ...) for each sense. targets: a tensor (B,) or a Padded (B, T, ...) for each head. sources: B
+    paths of rows. starts: the first step of each window in its row; empty where all windows start at 0.
     """
 
     raw: Raw
@@ -39,30 +45,31 @@ class Batch:
     starts: tuple[int, ...] = ()
 
     def target(self, head: str) -> Tensor | Padded:
-        """The target of a head, or a ValueError that says which head lacks one."""
+        """The target of a head. Raises ValueError where the batch has none for it."""
         if head not in self.targets:
             raise ValueError(
                 f"The head '{head}' has no target in this batch. The rows carry targets for: "
-                f"{', '.join(self.targets) or 'no head'}. Add what '{head}' needs to the manifest, or leave the head out."
+                f"{', '.join(self.targets) or 'no head'}. Add what '{head}' needs to the manifest, or leave the head "
+                "out."
             )
         return self.targets[head]
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """The same batch on a device."""
         return Batch(
-            {k: v.to(device) for k, v in self.raw.items()},
-            {k: v.to(device) for k, v in self.targets.items()},
+            {sense: sequence.to(device) for sense, sequence in self.raw.items()},
+            {head: target.to(device) for head, target in self.targets.items()},
             self.sources,
             self.starts,
         )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of equal senses and heads -> a Batch; scalar targets are stacked, sequences padded."""
+    """Samples with the same senses and heads -> a Batch. Scalar targets are stacked, sequences are padded."""
     first = samples[0]
-    raw = {sense: stack([s.raw[sense] for s in samples]) for sense in first.raw}
+    raw = {sense: stack([sample.raw[sense] for sample in samples]) for sense in first.raw}
     targets: dict[str, Tensor | Padded] = {}
-    for head, value in first.targets.items():
-        values = [s.targets[head] for s in samples]
-        targets[head] = stack(values) if value.ndim else torch.stack(values)
-    return Batch(raw, targets, tuple(s.source for s in samples), tuple(s.start for s in samples))
+    for head, target in first.targets.items():
+        values = [sample.targets[head] for sample in samples]
+        targets[head] = stack(values) if target.ndim else torch.stack(values)
+    return Batch(raw, targets, tuple(sample.source for sample in samples), tuple(sample.start for sample in samples))

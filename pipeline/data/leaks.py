@@ -1,7 +1,7 @@
-"""What is wrong with a split, in sentences: leaks from one side to the other, missing classes and files.
+"""Problems of a split, in sentences: leaks between splits, missing classes and files.
 
-Comes in: a manifest with splits. Goes out: findings; nothing is refused here (official splits leak too).
-Knows nothing about decoders: frames of a video come from a function passed in.
+In: a manifest with splits. Out: findings. Nothing is refused here, because official splits leak too. Knows nothing of
+decoders: the frames of a video come from a function that the caller passes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Literal
 import numpy as np
 
 from pipeline.data.manifest import Manifest
-from pipeline.data.rows import SPLITS, Row
+from pipeline.data.manifest_rows import SPLITS, Row, examples
 
-FrameOf = Callable[[Path], list[np.ndarray]]  # a few gray frames (H, W) of a video, at the same places of every video
+ReadFrames = Callable[[Path], list[np.ndarray]]
+"""A video -> a few gray frames (H, W), at the same relative times in every video."""
 Kind = Literal["group", "identical", "near_duplicate", "missing_class", "missing_file", "unreadable", "imbalance"]
-SIDES = tuple(combinations(SPLITS, 2))
+SPLIT_PAIRS = tuple(combinations(SPLITS, 2))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about a split, and the paths of all the rows it concerns (of none for `imbalance`)."""
+    """One problem of a split, and the paths of all rows that have it (none for `imbalance`)."""
 
     kind: Kind
     message: str
@@ -34,38 +35,46 @@ class Finding:
 
 
 def check_leaks(
-    manifest: Manifest, *, contents: bool = False, frame_of: FrameOf | None = None, max_distance: int = 10
+    manifest: Manifest, *, contents: bool = False, read_frames: ReadFrames | None = None, max_distance: int = 10
 ) -> list[Finding]:
-    """What a person should know before believing a test score; an empty list if nothing.
+    """The problems that make a test score misleading; an empty list where there are none.
 
-    Always: groups on two sides, texts that are the same word for word on two sides, classes that stand in train or test
-    only, missing files, very unequal classes.
-    `contents`: files that are the same byte for byte on two sides (SHA-256; reads files of equal size).
-    `frame_of`: videos on two sides that look alike although their bytes differ. Every frame becomes a dHash of 64 bits;
-    a pair is reported when no two of its frames differ in more than `max_distance` bits. This finds copies that were
-    encoded or scaled again, not cut ones, and a still camera in one room can look alike too: look at the pairs.
-    A file that `frame_of` refuses (ValueError, OSError) is a finding.
+    Always checked: groups in two splits, equal texts in two splits, classes that are only in train or only in test,
+    missing files, very unequal classes.
+
+    Args:
+        manifest: rows with splits.
+        contents: also find equal files in two splits (by SHA-256; reads the files of equal size).
+        read_frames: also find near duplicates in two splits. Each frame becomes a difference hash of 64 bits. A pair of
+            videos is reported when none of its pairs of frames differs in more than `max_distance` bits. This finds
+            videos that were encoded or scaled again, but no cut ones. Videos of a still camera in one room can look
+            alike too, so check the pairs. A file for which `read_frames` raises ValueError or OSError becomes a
+            finding.
+        max_distance: see `read_frames`.
     """
     rows = manifest.rows
     files = [row for row in rows if row.text is None]
     missing = [row.path for row in files if not manifest.path_of(row).is_file()]
-    findings = _groups_on_both_sides(rows) + _classes_on_one_side(rows) + _same_texts(rows)
+    findings = _shared_groups(rows) + _unshared_classes(rows) + _shared_texts(rows)
     if missing:
-        text = f"{len(missing):,} of {len(files):,} files are missing under {str(manifest.root)!r}: {_some(missing)}."
-        findings.append(Finding("missing_file", f"{text} Check the root, or remove their rows.", tuple(missing)))
-    absent = set(missing)
-    present = [row for row in files if row.split is not None and row.path not in absent]
+        text = (
+            f"{len(missing):,} of {len(files):,} files are missing under {str(manifest.root)!r}: {examples(missing)}."
+        )
+        findings.append(Finding("missing_file", f"{text} Correct the root, or remove their rows.", tuple(missing)))
+    missing_paths = set(missing)
+    present = [row for row in files if row.split is not None and row.path not in missing_paths]
     if contents:
-        findings += _identical(present, manifest)
-    if frame_of is not None:
-        findings += _near_duplicates(present, manifest, frame_of, max_distance)
+        findings += _identical_files(present, manifest)
+    if read_frames is not None:
+        findings += _near_duplicates(present, manifest, read_frames, max_distance)
     return findings + _imbalance(rows)
 
 
 def difference_hash(frame: np.ndarray) -> int:
-    """DHash of one gray frame (H, W), H and W at least 9: in an 8 x 9 grid of means, is a cell darker than the next?
+    """Difference hash (dHash) of a gray frame (H, W), H and W at least 9.
 
-    64 bits in reading order; 0 for a frame without contrast, which is like any other.
+    The frame becomes an 8 x 9 grid of means. Each of the 64 bits says whether a cell is darker than the next cell in
+    its row, in reading order. A frame without contrast has the hash 0. Raises ValueError for a smaller frame.
     """
     height, width = frame.shape
     if min(height, width) < 9:
@@ -73,56 +82,64 @@ def difference_hash(frame: np.ndarray) -> int:
     tops, lefts = np.arange(8) * height // 8, np.arange(9) * width // 9
     sums = np.add.reduceat(np.add.reduceat(frame.astype(np.float64), tops, axis=0), lefts, axis=1)
     areas = np.outer(np.diff([*tops, height]), np.diff([*lefts, width]))
-    steps = np.diff(sums / areas, axis=1)  # (8, 8)
-    if np.abs(steps).mean() < 1.0:  # less than one gray level: black, white, fades
+    differences = np.diff(sums / areas, axis=1)  # (8, 8)
+    if np.abs(differences).mean() < 1.0:  # less than one gray level: a black, white or fading frame
         return 0
-    return int.from_bytes(np.packbits(steps > 0).tobytes(), "big")
+    return int.from_bytes(np.packbits(differences > 0).tobytes(), "big")
 
 
-def _groups_on_both_sides(rows: Sequence[Row]) -> list[Finding]:
+def _shared_groups(rows: Sequence[Row]) -> list[Finding]:
     paths: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.group is not None and row.split is not None:
             paths[row.group][row.split].append(row.path)
     findings = []
-    for one, other in SIDES:
-        both = sorted(group for group, sides in paths.items() if sides.keys() >= {one, other})
-        if both:
-            concerned = tuple(path for group in both for side in (one, other) for path in paths[group][side])
-            held_out = sum(len(paths[group][other]) for group in both)
-            text = f"{len(both):,} of {len(paths):,} groups stand in both {one} and {other} ({held_out:,} {other} rows)"
-            findings.append(Finding("group", f"{text}: {_some(both)}. The {other} score is flattered.", concerned))
+    for first, second in SPLIT_PAIRS:
+        shared = sorted(group for group, by_split in paths.items() if by_split.keys() >= {first, second})
+        if shared:
+            affected = tuple(path for group in shared for split in (first, second) for path in paths[group][split])
+            count = sum(len(paths[group][second]) for group in shared)
+            text = (
+                f"{len(shared):,} of {len(paths):,} groups are in both {first} and {second} ({count:,} {second} rows)"
+            )
+            findings.append(
+                Finding("group", f"{text}: {examples(shared)}. The {second} score is too optimistic.", affected)
+            )
     return findings
 
 
-def _same_texts(rows: Sequence[Row]) -> list[Finding]:
-    """Texts of test or validation that a model has read in training, whatever the blanks between their words."""
-    sides: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in SPLITS}
+def _shared_texts(rows: Sequence[Row]) -> list[Finding]:
+    """Texts of val or test that are also in another split. White space between words does not count."""
+    texts: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in SPLITS}
     for row in rows:
         if row.text is not None and row.split is not None:
-            sides[row.split][" ".join(row.text.split())].append(row.path)
+            texts[row.split][" ".join(row.text.split())].append(row.path)
     findings = []
-    for one, other in SIDES:
-        paths = tuple(path for text, own in sides[other].items() if text in sides[one] for path in own)
+    for first, second in SPLIT_PAIRS:
+        paths = tuple(path for text, own in texts[second].items() if text in texts[first] for path in own)
         if paths:
-            total = sum(map(len, sides[other].values()))
-            text = f"{len(paths):,} of {total:,} {other} texts stand word for word in {one}, too: {_some(paths)}"
-            findings.append(Finding("identical", f"{text}. Report the others on their own.", paths))
+            total = sum(map(len, texts[second].values()))
+            message = (
+                f"{len(paths):,} of {total:,} {second} texts are also in {first}, word for word: {examples(paths)}"
+            )
+            findings.append(Finding("identical", f"{message}. Report the score without them as well.", paths))
     return findings
 
 
-def _classes_on_one_side(rows: Sequence[Row]) -> list[Finding]:
+def _unshared_classes(rows: Sequence[Row]) -> list[Finding]:
     labels = {split: {row.label for row in rows if row.split == split and row.label is not None} for split in SPLITS}
     findings = []
-    for here, there, why in (
-        ("train", "test", "No test row can be of them"),
-        ("test", "train", "They cannot be learned"),
-        ("val", "train", "They cannot be learned"),
+    for present, absent, consequence in (
+        ("train", "test", "No test row belongs to them"),
+        ("test", "train", "A model cannot learn them"),
+        ("val", "train", "A model cannot learn them"),
     ):
-        lonely = sorted(label for label in labels[here] - labels[there] if label is not None)
-        if lonely and labels[there]:
-            paths = tuple(row.path for row in rows if row.split == here and row.label in set(lonely))
-            text = f"{len(lonely):,} classes stand in {here} but not in {there}: {_some(lonely)}. {why}."
+        unshared = sorted(label for label in labels[present] - labels[absent] if label is not None)
+        if unshared and labels[absent]:
+            paths = tuple(row.path for row in rows if row.split == present and row.label in set(unshared))
+            text = (
+                f"{len(unshared):,} classes are in {present} but not in {absent}: {examples(unshared)}. {consequence}."
+            )
             findings.append(Finding("missing_class", text, paths))
     return findings
 
@@ -131,12 +148,12 @@ def _imbalance(rows: Sequence[Row]) -> list[Finding]:
     counts = Counter(row.label for row in rows if row.split in ("train", None) and row.label is not None).most_common()
     if not counts or counts[0][1] < 10 * counts[-1][1]:
         return []
-    (most, many), (least, few) = counts[0], counts[-1]
-    text = f"The classes are unequal in training: {most!r} has {many:,} rows, {least!r} has {few:,}"
+    (largest, most), (smallest, fewest) = counts[0], counts[-1]
+    text = f"The classes are unequal in training: {largest!r} has {most:,} rows, {smallest!r} has {fewest:,}"
     return [Finding("imbalance", f"{text}. Read the mean over classes, not only the accuracy.")]
 
 
-def _identical(rows: Sequence[Row], manifest: Manifest) -> list[Finding]:
+def _identical_files(rows: Sequence[Row], manifest: Manifest) -> list[Finding]:
     by_size: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         by_size[manifest.path_of(row).stat().st_size].append(row)
@@ -146,60 +163,63 @@ def _identical(rows: Sequence[Row], manifest: Manifest) -> list[Finding]:
             for row in same_size:
                 with manifest.path_of(row).open("rb") as file:
                     by_content[hashlib.file_digest(file, "sha256").hexdigest()].append(row)
-    pairs = [
-        (first.path, second.path)
-        for same in by_content.values()
-        if len({row.split for row in same}) > 1
-        for first, second in [_across(same)]
-    ]
-    paths = tuple(row.path for same in by_content.values() if len({row.split for row in same}) > 1 for row in same)
-    return _pairs("identical", "times one and the same file stands on two sides", pairs, paths)
+    shared = [copies for copies in by_content.values() if len({row.split for row in copies}) > 1]
+    pairs = [(first.path, second.path) for first, second in map(_different_splits, shared)]
+    paths = tuple(row.path for copies in shared for row in copies)
+    return _finding_of_pairs("identical", "files are in two splits", pairs, paths)
 
 
-def _across(same: Sequence[Row]) -> tuple[Row, Row]:
-    """Two of the rows that have different splits."""
-    return same[0], next(row for row in same if row.split != same[0].split)
+def _different_splits(rows: Sequence[Row]) -> tuple[Row, Row]:
+    """The first row, and the first that has another split."""
+    return rows[0], next(row for row in rows if row.split != rows[0].split)
 
 
-def _near_duplicates(rows: Sequence[Row], manifest: Manifest, frame_of: FrameOf, max_distance: int) -> list[Finding]:
-    hashes: dict[str, list[int]] = {}
-    refused = []
-    for row in rows:
-        try:
-            found = [difference_hash(frame) for frame in frame_of(manifest.path_of(row))]
-        except (ValueError, OSError):
-            found = []
-        if not found:
-            refused.append(row.path)
-        if any(found):  # a video without any contrast is like every other one
-            hashes[row.path] = found
-    looks = min(map(len, hashes.values()), default=0)
-    sides = {split: [row.path for row in rows if row.split == split and row.path in hashes] for split in SPLITS}
+def _near_duplicates(
+    rows: Sequence[Row], manifest: Manifest, read_frames: ReadFrames, max_distance: int
+) -> list[Finding]:
+    hashes, unreadable = _hash_videos(rows, manifest, read_frames)
+    num_frames = min(map(len, hashes.values()), default=0)
+    paths = {split: [row.path for row in rows if row.split == split and row.path in hashes] for split in SPLITS}
     table = {
-        split: np.array([hashes[path][:looks] for path in paths], np.uint64).reshape(len(paths), looks)  # (N, looks)
-        for split, paths in sides.items()
+        split: np.array([hashes[path][:num_frames] for path in own], np.uint64).reshape(len(own), num_frames)
+        for split, own in paths.items()
     }
     pairs = []
-    for one, other in SIDES:
-        for path, own in zip(sides[other], table[other], strict=True):
-            distance = np.bitwise_count(table[one] ^ own).max(axis=1, initial=0)
-            pairs += [(sides[one][place], path) for place in np.flatnonzero(distance <= max_distance)]
-    paths = tuple(dict.fromkeys(path for pair in pairs for path in pair))
-    findings = _pairs("near_duplicate", "pairs of videos on two sides look alike", pairs, paths)
-    if refused:
-        text = f"{len(refused):,} files gave no frames and were not compared: {_some(refused)}."
-        findings.append(Finding("unreadable", text, tuple(refused)))
+    for first, second in SPLIT_PAIRS:
+        for path, frame_hashes in zip(paths[second], table[second], strict=True):
+            distances = np.bitwise_count(table[first] ^ frame_hashes).max(axis=1, initial=0)
+            pairs += [(paths[first][index], path) for index in np.flatnonzero(distances <= max_distance)]
+    affected = tuple(dict.fromkeys(path for pair in pairs for path in pair))
+    findings = _finding_of_pairs("near_duplicate", "pairs of videos in two splits look alike", pairs, affected)
+    if unreadable:
+        text = f"{len(unreadable):,} files gave no frames and were not compared: {examples(unreadable)}."
+        findings.append(Finding("unreadable", text, tuple(unreadable)))
     return findings
 
 
-def _pairs(kind: Kind, what: str, pairs: Sequence[tuple[str, str]], paths: tuple[str, ...]) -> list[Finding]:
+def _hash_videos(
+    rows: Sequence[Row], manifest: Manifest, read_frames: ReadFrames
+) -> tuple[dict[str, list[int]], list[str]]:
+    """The hashes of the frames of each video that has contrast, by path, and the paths that gave no frames."""
+    hashes: dict[str, list[int]] = {}
+    unreadable = []
+    for row in rows:
+        try:
+            frame_hashes = [difference_hash(frame) for frame in read_frames(manifest.path_of(row))]
+        except (ValueError, OSError):
+            frame_hashes = []
+        if not frame_hashes:
+            unreadable.append(row.path)
+        if any(frame_hashes):  # videos without contrast are all alike
+            hashes[row.path] = frame_hashes
+    return hashes, unreadable
+
+
+def _finding_of_pairs(
+    kind: Kind, description: str, pairs: Sequence[tuple[str, str]], paths: tuple[str, ...]
+) -> list[Finding]:
     if not pairs:
         return []
-    shown = "; ".join(f"{one!r} and {other!r}" for one, other in pairs[:5])
+    shown = "; ".join(f"{first!r} and {second!r}" for first, second in pairs[:5])
     more = f" and {len(pairs) - 5:,} more" if len(pairs) > 5 else ""
-    return [Finding(kind, f"{len(pairs):,} {what}: {shown}{more}. Keep them on one side.", paths)]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(repr(name) for name in names[:5]) + more
+    return [Finding(kind, f"{len(pairs):,} {description}: {shown}{more}. Keep them in one split.", paths)]

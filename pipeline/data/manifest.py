@@ -1,7 +1,7 @@
-"""The list every dataset becomes: one row a video, with what is known about it.
+"""The manifest, the format of every dataset here: one row per video, with what is known about it.
 
-Comes in: a `.jsonl` or `.csv` file. Goes out: a `Manifest`, and back to such a file.
-Knows nothing about video files, tensors, how a split is made (split.py) or how a dataset lies on disk (readers.py).
+In: a `.jsonl` or `.csv` file. Out: a `Manifest`, and such a file again. Knows nothing of video files, tensors, how a
+split is made (split.py) or how the files of a dataset are arranged (readers.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import codecs
 import csv
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,126 +17,129 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.data.rows import COLUMNS, ManifestError, Mistakes, Row, Span, Split, checked, known, record_of, short
+from pipeline.atomic import open_atomic
+from pipeline.data.manifest_rows import (
+    COLUMNS,
+    ManifestError,
+    Mistakes,
+    Row,
+    Split,
+    parse_rows,
+    record_of,
+    shortened,
+    valid_names,
+)
 
-__all__ = ["Manifest", "ManifestError", "Row", "Span", "Split", "read_manifest", "write_manifest"]
-
-MAX_LINE_BYTES = 16 * 2**20  # a file without a newline must not fill the memory
+MAX_LINE_BYTES = 16 * 2**20
+"""The longest line that is read. Without a limit, a file without a newline would fill the memory."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Rows in the order of their file, and the folder that their paths start from."""
+    """Rows in the order of their file, and the folder that their paths are relative to."""
 
     rows: tuple[Row, ...]
     root: Path
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Labels of whole rows, sorted, each once."""
+        """The sorted set of the labels of rows."""
         return tuple(sorted({row.label for row in self.rows if row.label is not None}))
 
     @cached_property
     def span_labels(self) -> tuple[str, ...]:
-        """Labels of spans, sorted, each once."""
+        """The sorted set of the labels of spans."""
         return tuple(sorted({span.label for row in self.rows for span in row.spans}))
 
     @property
     def has_groups(self) -> bool:
-        """Whether any row names its group."""
+        """Whether any row has a group."""
         return any(row.group is not None for row in self.rows)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the rows as canonical JSON, in their order (training depends on it), without the root."""
+        """SHA-256 of the rows as canonical JSON, without the root. The order counts, because training depends on it."""
         digest = hashlib.sha256()
         for row in self.rows:
             digest.update(json.dumps(record_of(row), separators=(",", ":")).encode() + b"\n")
         return digest.hexdigest()
 
     def select(self, split: Split) -> Manifest:
-        """The rows of one split, in order; none if there are none."""
+        """The rows of one split, in order; a manifest without rows where there are none."""
         return Manifest(tuple(row for row in self.rows if row.split == split), self.root)
 
     def path_of(self, row: Row) -> Path:
-        """Where the row's file lies."""
+        """The path of the row's file."""
         return self.root / row.path
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
-    """Read a `.jsonl` or `.csv` manifest; `root` is the folder its paths start from, by default the manifest's own.
+    """Read a `.jsonl` or `.csv` manifest. Its paths are relative to `root`, by default the folder of the manifest.
 
-    A line of JSONL (a missing key means that nothing is known):
+    A line of JSONL (a missing key means unknown):
 
         {"path": "clips/x.mp4", "split": "train", "group": "actor07", "label": "sit_down",
          "spans": [[0.4, 1.6, "sit_down"]], "captions": ["a man sits down"]}
 
-    CSV has the same names in its header; cells of `spans` and `captions` hold the same JSON. Both are UTF-8.
-    Raises ManifestError with all mistakes of the file at once. Does not look whether the videos exist.
+    The header of a CSV has the same names. Its cells of `spans` and `captions` hold the same JSON. Both formats are
+    UTF-8. Does not check that the videos exist. Raises ManifestError with all mistakes of the file at once.
     """
     path = Path(path)
-    read = _reader_of(path)
+    read_records = _reader_of(path)
     if not path.is_file():
         raise ManifestError(f"There is no manifest at {str(path)!r}. Give the path of a .jsonl or .csv file.")
     mistakes = Mistakes(str(path), "line")
     with path.open("rb") as file:
-        rows = checked(read(_lines(file, mistakes), mistakes), mistakes)
+        rows = parse_rows(read_records(_lines(file, mistakes), mistakes), mistakes)
     mistakes.raise_if_any()
     return Manifest(tuple(rows), path.parent if root is None else Path(root))
 
 
 def write_manifest(manifest_or_rows: Manifest | Iterable[Row], path: str | Path) -> None:
-    """Write rows as `.jsonl` or `.csv`, whole or not at all. `read_manifest` gives the same rows back.
+    """Write rows as `.jsonl` or `.csv`, by an atomic write. `read_manifest` gives the same rows back.
 
-    CSV cells that a spreadsheet would run (= + - @ first) get a ' in front, which reading takes away again.
-    Raises ManifestError for rows that could not be read back, OSError where the file cannot be written.
+    A CSV cell that a spreadsheet would run as a formula (it starts with = + - @) gets a ' in front, which
+    `read_manifest` removes. Raises ManifestError for rows that could not be read back, OSError where the file cannot be
+    written.
     """
     path = Path(path)
     _reader_of(path)
-    given = manifest_or_rows.rows if isinstance(manifest_or_rows, Manifest) else manifest_or_rows
+    unchecked = manifest_or_rows.rows if isinstance(manifest_or_rows, Manifest) else manifest_or_rows
     mistakes = Mistakes(str(path), "row")
-    rows = checked(enumerate((record_of(row) for row in given), start=1), mistakes)
+    rows = parse_rows(enumerate((record_of(row) for row in unchecked), start=1), mistakes)
     mistakes.raise_if_any()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                csv.writer(file).writerows(_cells(rows))
-            else:
-                file.writelines(_json_text(record_of(row)) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_atomic(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix.lower() == ".csv":
+            csv.writer(file).writerows(_cells(rows))
+        else:
+            file.writelines(_json_text(record_of(row)) + "\n" for row in rows)
 
 
 def _reader_of(path: Path) -> Callable[[Iterator[str], Mistakes], Iterator[tuple[int, dict[str, object]]]]:
+    """The function that reads the records of this format. Raises ManifestError for another suffix."""
     readers = {".csv": _csv_records, ".jsonl": _json_records}
     if path.suffix.lower() not in readers:
         raise ManifestError(
-            f"The manifest {path.name!r} ends in {path.suffix!r}. It would end in .jsonl or .csv. Rename or convert it."
+            f"The manifest {path.name!r} ends in {path.suffix!r}. It must end in .jsonl or .csv. Rename or convert it."
         )
     return readers[path.suffix.lower()]
 
 
 def _lines(file: BinaryIO, mistakes: Mistakes) -> Iterator[str]:
-    """Lines as text, ends kept; bytes that are no UTF-8 are a mistake and are read as the replacement character."""
+    """Lines with their line ends. Bytes that are not UTF-8 are a mistake; they become replacement characters."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(raw) > MAX_LINE_BYTES:
-            mistakes.add(
-                number,
-                f"it is longer than {MAX_LINE_BYTES:,} bytes. A row is one short line. Nothing after it was read.",
-            )
+            message = f"it is longer than {MAX_LINE_BYTES:,} bytes. A row is one short line. Nothing after it was read."
+            mistakes.add(number, message)
             return
         raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            where = f"the byte {raw[error.start]:#04x} at column {error.start + 1} is no UTF-8"
-            mistakes.add(number, f"{where}. A manifest is UTF-8 text. Save it again in that encoding.")
+            byte = f"the byte {raw[error.start]:#04x} at column {error.start + 1}"
+            mistakes.add(number, f"{byte} is not UTF-8. A manifest is UTF-8 text. Save it again in that encoding.")
             text = raw.decode("utf-8", errors="replace")
         yield text
 
@@ -148,15 +150,14 @@ def _json_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[in
             continue
         value, problem = _parse_json(text)
         if problem:
-            mistakes.add(
-                number, f'the line is no JSON ({problem}). A row is {{"path": "clips/x.mp4", "label": "run"}}.'
-            )
+            example = '{"path": "clips/x.mp4", "label": "run"}'
+            mistakes.add(number, f"the line is not JSON ({problem}). Write a row like {example}.")
         elif not isinstance(value, dict):
-            mistakes.add(number, f"the line is {short(value)}. A row is a JSON object. Put it between {{ and }}.")
+            mistakes.add(number, f"the line is {shortened(value)}. A row is a JSON object. Put it between {{ and }}.")
         else:
             for key in value:
                 if key not in COLUMNS:
-                    mistakes.add(number, f"unknown key {key!r}. {known(key, COLUMNS)}")
+                    mistakes.add(number, f"unknown key {key!r}. {valid_names(key, COLUMNS)}")
             yield number, value
 
 
@@ -165,11 +166,11 @@ def _csv_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[int
     header: list[str] | None = None
     number = 1
     while True:
-        number = reader.line_num + 1  # a quoted cell may hold newlines: the row is named by its first line
+        number = reader.line_num + 1  # of the first line of the row: a quoted cell may hold newlines
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            mistakes.add(number, f"the row is no CSV ({error}). Close every quote. Nothing after it was read.")
+            mistakes.add(number, f"the row is not CSV ({error}). Close every quote. Nothing after it was read.")
             return
         if cells is None:
             return
@@ -179,29 +180,28 @@ def _csv_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[int
                 return
         elif any(cells):
             if len(cells) != len(header):
-                wanted = (
-                    f"The header has {len(header)}. Give every column a cell; put quotes round a cell with a comma."
-                )
-                mistakes.add(number, f"the row has {len(cells)} cells. {wanted}")
+                advice = "Give every column a cell. Put quotes around a cell with a comma."
+                mistakes.add(number, f"the row has {len(cells)} cells, but the header has {len(header)}. {advice}")
                 continue
             yield number, _from_cells(dict(zip(header, cells, strict=True)), number, mistakes)
 
 
 def _header_is_usable(header: list[str], number: int, mistakes: Mistakes) -> bool:
+    """Whether rows can be read under this header."""
     for name in dict.fromkeys(header):
         if name not in COLUMNS:
-            mistakes.add(number, f"unknown column {name!r}. {known(name, COLUMNS)}")
+            mistakes.add(number, f"unknown column {name!r}. {valid_names(name, COLUMNS)}")
         if header.count(name) > 1:
-            mistakes.add(
-                number, f"the column {name!r} stands {header.count(name)} times. Once is right. Remove the others."
-            )
+            mistakes.add(number, f"the column {name!r} occurs {header.count(name)} times. Keep one, remove the others.")
     if "path" not in header:
-        mistakes.add(number, f"no column 'path' in the header ({', '.join(header)}). The first line names the columns.")
+        mistakes.add(
+            number, f"the header ({', '.join(header)}) has no column 'path'. The first line names the columns."
+        )
     return "path" in header
 
 
 def _from_cells(cells: dict[str, str], number: int, mistakes: Mistakes) -> dict[str, object]:
-    """Empty cells are unknown, a ' before a formula sign goes, lists are parsed."""
+    """Cells -> a record. Empty cells are unknown. A ' before the sign of a formula is removed. Lists are parsed."""
     record: dict[str, object] = {}
     for name, cell in cells.items():
         if not cell:
@@ -209,7 +209,7 @@ def _from_cells(cells: dict[str, str], number: int, mistakes: Mistakes) -> dict[
         if name in ("spans", "captions"):
             value, problem = _parse_json(cell)
             if problem:
-                mistakes.add(number, f"{name} is no JSON ({problem}). Write a list, [] if there is none.")
+                mistakes.add(number, f"{name} is not JSON ({problem}). Write a list, or [] for none.")
                 continue
             record[name] = value
         else:
@@ -218,7 +218,7 @@ def _from_cells(cells: dict[str, str], number: int, mistakes: Mistakes) -> dict[
 
 
 def _cells(rows: list[Row]) -> Iterator[list[str]]:
-    """The lines of a CSV: a header of the columns that are used, then the rows."""
+    """The lines of a CSV: a header with the columns that have values, then the rows. Raises ManifestError."""
     records = [record_of(row) for row in rows]
     used = {key for record in records for key in record}
     columns = [name for name in COLUMNS if name in used]
@@ -230,26 +230,24 @@ def _cells(rows: list[Row]) -> Iterator[list[str]]:
             cell = value if isinstance(value, str) else _json_text(value)
             cell = "'" + cell if re.match(r"'*[=+\-@\t\r]", cell) else cell
             if len(cell) > csv.field_size_limit() or not _is_unicode(cell):
-                what = f"its {name} is {short(cell)}, too long for a CSV cell or not Unicode"
-                raise ManifestError(
-                    f"Row {number} cannot be written: {what}. Write a .jsonl manifest, which can hold it."
-                )
+                problem = f"its {name} is {shortened(cell)}, which is too long for a CSV cell or not Unicode"
+                raise ManifestError(f"Row {number} cannot be written: {problem}. Write a .jsonl manifest instead.")
             cells.append(cell)
         yield cells
 
 
 def _parse_json(text: str) -> tuple[object, str]:
-    """The value and "", or None and what is wrong."""
+    """The value and "", or None and the error."""
     try:
         return json.loads(text), ""
     except json.JSONDecodeError as error:
         return None, f"{error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a nest of thousands of brackets
+    except (ValueError, RecursionError) as error:  # thousands of digits in a number, thousands of nested brackets
         return None, str(error).split(";")[0]
 
 
 def _json_text(value: object) -> str:
-    """Readable JSON; file names that are no Unicode (lone surrogates) are escaped so that they survive."""
+    """Readable JSON. A file name that is not Unicode (it has lone surrogates) is escaped, so it can be read back."""
     text = json.dumps(value, ensure_ascii=False)
     return text if _is_unicode(text) else json.dumps(value)
 

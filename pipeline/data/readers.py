@@ -1,10 +1,10 @@
-"""Datasets as they lie on disk -> rows of a manifest.
+"""The files of a dataset -> rows of a manifest.
 
-Comes in: a folder of videos and, where there are some, the lists that came with it. Goes out: rows, paths sorted.
-Knows nothing about what is inside a video. `say` is told, in a sentence, whatever is left out.
+In: a folder of videos and, where there are some, the lists that came with it. Out: rows, sorted by path. Knows nothing
+of the content of videos. A callable `log` takes a line for everything that is left out.
 
 Groups of UCF101 count within a class: `v_Archery_g01_c03.avi` is clip 3 of recording 1 of Archery, and recording 1 of
-another class has nothing to do with it. So the group is `Archery_g01`.
+another class is another video. So the group is `Archery_g01`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Literal
 
 from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest, write_manifest
-from pipeline.data.rows import MAX_LISTED, SPLITS, Row, Split
+from pipeline.data.manifest_rows import MAX_LISTED, SPLITS, Row, Split, examples
+from pipeline.media.folder import VIDEO_SUFFIXES
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
+Separator = Literal["auto", "space", "comma"]
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -31,26 +33,25 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-SUFFIXES = frozenset((
-    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
-    ".vob", ".webm", ".wmv", ".npy",  # the last: stored features
-))  # fmt: skip
+ROW_SUFFIXES = VIDEO_SUFFIXES | {".npy"}
+"""How the files of rows end: videos, and .npy for stored features."""
 
 
-def read_class_folders(root: str | Path, say: Say = warnings.warn) -> tuple[Row, ...]:
-    """`root/<class>/**/file`: the label is the class folder; a name with `_gNN_cNN` (UCF style) gives a group.
+def read_class_folders(root: str | Path, log: Log = warnings.warn) -> tuple[Row, ...]:
+    """`root/<class>/**/file`: the label is the class folder; a name with `_gNN_cNN` (as in UCF101) gives a group.
 
     `root/<train|val|test>/<class>/**/file` (or training, validation, ...) gives the split as well. Other files, hidden
-    ones, linked folders and files in no class folder are left out and said. Raises ValueError where no video is left.
+    files, linked folders and files outside the class folders are left out and logged. Raises ValueError where no video
+    is left.
     """
-    root = _folder(root, "videos")
-    names = list(_videos(root, say))
-    tops = {name.split("/")[0] for name in names if "/" in name}
-    has_splits = bool(tops) and tops <= set(SPLIT_FOLDERS)
+    root = _require_folder(root, "videos")
+    names = list(_video_names(root, log))
+    top_folders = {name.split("/")[0] for name in names if "/" in name}
+    has_splits = bool(top_folders) and top_folders <= set(SPLIT_FOLDERS)
     depth = 2 if has_splits else 1
-    loose = [name for name in names if name.count("/") < depth]
-    if loose:
-        say(f"{len(loose):,} videos lie in no class folder and are left out: {_some(loose)}.")
+    outside = [name for name in names if name.count("/") < depth]
+    if outside:
+        log(f"{len(outside):,} videos are in no class folder and are left out: {examples(outside)}.")
     rows = []
     for name in names:
         parts = name.split("/")
@@ -59,85 +60,86 @@ def read_class_folders(root: str | Path, say: Say = warnings.warn) -> tuple[Row,
             rows.append(Row(name, SPLIT_FOLDERS[parts[0]] if has_splits else None, _ucf_group(label, parts[-1]), label))
     if not rows:
         raise ValueError(
-            f"No video lies in a class folder of {str(root)!r}. They would lie like root/run/1.mp4. "
-            f"Make a folder a class; known suffixes are {' '.join(sorted(SUFFIXES))}."
+            f"No video is in a class folder of {str(root)!r}. Make one folder per class, as in root/run/1.mp4. "
+            f"Known suffixes are {' '.join(sorted(ROW_SUFFIXES))}."
         )
     return tuple(rows)
 
 
 def read_ucf101(
-    root: str | Path, lists_dir: str | Path, split: Literal[1, 2, 3], say: Say = warnings.warn
+    root: str | Path, lists_dir: str | Path, split: Literal[1, 2, 3], log: Log = warnings.warn
 ) -> tuple[Row, ...]:
     """UCF101 (`root/<Class>/v_<Class>_gNN_cNN.avi`) with one of its three official splits.
 
-    Reads classInd.txt, trainlist0k.txt and testlist0k.txt. Every listed video must exist; ValueError names all mistakes
-    at once. Videos in no list are left out and said.
+    Reads classInd.txt, trainlist0k.txt and testlist0k.txt. Videos in no list are left out and logged. Raises ValueError
+    with all mistakes of the lists, or with the listed videos that are missing.
     """
-    root, lists = _folder(root, "videos"), _folder(lists_dir, "lists")
-    _require_split(split)
+    root, lists = _require_folder(root, "videos"), _require_folder(lists_dir, "lists")
+    _require_official_split(split)
     mistakes: list[str] = []
-    classes: dict[str, str] = {}
-    for _, line in _lines(lists / "classInd.txt"):
-        index, _, name = _last_word(line)
-        classes[name] = index
+    class_numbers: dict[str, str] = {}
+    for _, line in _numbered_lines(lists / "classInd.txt"):
+        number, name = _split_last_word(line)
+        class_numbers[name] = number
     rows: dict[str, Row] = {}
-    sides: tuple[tuple[str, Split], ...] = ((f"trainlist0{split}.txt", "train"), (f"testlist0{split}.txt", "test"))
-    for file, side in sides:
-        for number, line in _lines(lists / file):
-            name, _, index = _last_word(line) if side == "train" else (line, "", "")
+    files: tuple[tuple[str, Split], ...] = ((f"trainlist0{split}.txt", "train"), (f"testlist0{split}.txt", "test"))
+    for file, row_split in files:
+        for line_number, line in _numbered_lines(lists / file):
+            name, class_number = _split_last_word(line) if row_split == "train" else (line, "")
             label, _, video = name.partition("/")
-            where = f"{file} line {number}: {line!r}"
-            if not video or "/" in video or label not in classes:
-                mistakes.append(f"{where} is no Class/video.avi of a class in classInd.txt.")
-            elif side == "train" and index != classes[label]:
-                mistakes.append(f"{where} has class {index}, but classInd.txt has {classes[label]}.")
+            place = f"{file} line {line_number}: {line!r}"
+            if not video or "/" in video or label not in class_numbers:
+                mistakes.append(f"{place} is not Class/video.avi with a class of classInd.txt.")
+            elif row_split == "train" and class_number != class_numbers[label]:
+                mistakes.append(f"{place} has class {class_number}, but classInd.txt has {class_numbers[label]}.")
             elif name in rows:
-                mistakes.append(f"{where} is listed twice.")
+                mistakes.append(f"{place} is listed twice.")
             else:
-                rows[name] = Row(name, side, _ucf_group(label, video), label)
-    _raise(mistakes, "the UCF101 lists", "Take classInd.txt and the train and test lists as they were published.")
-    return _as_listed(rows.values(), set(rows), root, say)
+                rows[name] = Row(name, row_split, _ucf_group(label, video), label)
+    _raise_if_any(mistakes, "the UCF101 lists", "Use classInd.txt and the train and test lists as published.")
+    return _rows_of_lists(rows.values(), set(rows), root, log)
 
 
 def read_hmdb51(
-    root: str | Path, lists_dir: str | Path, split: Literal[1, 2, 3], say: Say = warnings.warn
+    root: str | Path, lists_dir: str | Path, split: Literal[1, 2, 3], log: Log = warnings.warn
 ) -> tuple[Row, ...]:
     """HMDB51 (`root/<class>/<source>_<class>_*.avi`) with one of its three official splits.
 
-    Reads `<class>_test_split<k>.txt`, lines `name.avi 1|2|0`: 1 trains, 2 tests, and 0 is used by neither side of this
-    split, so that it becomes no row; their number is said. The group is the source (a film, an upload), whatever the
-    class: the official splits keep a source on one side within each class, not across classes. Every listed video must
-    exist, also those marked 0.
+    Reads `<class>_test_split<k>.txt`, lines `name.avi 1|2|0`: 1 is train, 2 is test, and 0 means that this split does
+    not use the video. A video with 0 becomes no row; their number is logged. The group is the source (a film, an
+    upload), whatever the class: the official splits keep a source in one split within each class, but not across
+    classes. Raises ValueError as `read_ucf101`; a video with 0 must exist too.
     """
-    root, lists = _folder(root, "videos"), _folder(lists_dir, "lists")
-    _require_split(split)
+    root, lists = _require_folder(root, "videos"), _require_folder(lists_dir, "lists")
+    _require_official_split(split)
     ending = f"_test_split{split}.txt"
     files = sorted(file for file in lists.iterdir() if file.name.endswith(ending))
     if not files:
         raise ValueError(
-            f"No file *{ending} lies in {str(lists)!r}. HMDB51 has one a class. Point at its split folder."
+            f"There is no file *{ending} in {str(lists)!r}. HMDB51 has one per class. Give the folder of its split "
+            "lists."
         )
     mistakes: list[str] = []
     rows: dict[str, Row] = {}
     unused: set[str] = set()
     for file in files:
         label = file.name.removesuffix(ending)
-        for number, line in _lines(file):
-            name, _, mark = _last_word(line)
+        for number, line in _numbered_lines(file):
+            name, mark = _split_last_word(line)
             path = f"{label}/{name}"
-            source, found, _ = name.rpartition(f"_{label}_")  # the last one: a title may name the class too
-            if mark not in ("0", "1", "2") or not found or "/" in name:
-                mistakes.append(f"{file.name} line {number}: {line!r} is no SOURCE_{label}_*.avi with 1, 2 or 0.")
+            source, class_part, _ = name.rpartition(f"_{label}_")  # the last one: a title may contain the class too
+            if mark not in ("0", "1", "2") or not class_part or "/" in name:
+                mistakes.append(f"{file.name} line {number}: {line!r} is not SOURCE_{label}_*.avi with 1, 2 or 0.")
             elif path in rows or path in unused:
                 mistakes.append(f"{file.name} line {number}: {name!r} is listed twice.")
             elif mark == "0":
                 unused.add(path)
             else:
                 rows[path] = Row(path, "train" if mark == "1" else "test", source or None, label)
-    _raise(mistakes, "the HMDB51 lists", "Take the files of one split as they were published.")
+    _raise_if_any(mistakes, "the HMDB51 lists", "Use the files of one split as published.")
     if unused:
-        say(f"{len(unused):,} of {len(unused) + len(rows):,} listed videos are used by neither side of split {split}.")
-    return _as_listed(rows.values(), unused | set(rows), root, say)
+        log(f"Split {split} does not use {len(unused):,} of {len(unused) + len(rows):,} listed videos.")
+    return _rows_of_lists(rows.values(), unused | set(rows), root, log)
 
 
 def read_path_label_list(
@@ -146,58 +148,74 @@ def read_path_label_list(
     *,
     split: Split | None = None,
     label_map: str | Path | None = None,
-    separator: Literal["auto", "space", "comma"] = "auto",
+    separator: Separator = "auto",
     skip_missing: bool = False,
-    say: Say = warnings.warn,
+    log: Log = warnings.warn,
 ) -> tuple[Row, ...]:
     """A list of `path label` lines (Kinetics, mmaction2, SlowFast) or `path,label`.
 
-    The label is what follows the last white space, or the last comma where `separator` is `comma` or where, in every
-    line, a comma follows the suffix of a file. `label_map` has one class name a line; a label that is a whole number is
-    then the index of a name (from 0), and others must be one of the names. Absolute paths must lie under `root`.
-    Missing videos are a ValueError, or left out and said with `skip_missing`.
+    Args:
+        list_file: the list.
+        root: the folder that the paths are relative to. Absolute paths must be inside it.
+        split: the split of all rows.
+        label_map: a file with one class name per line. A label that is a whole number is then the index of a name, from
+            0; any other label must be one of the names.
+        separator: the label follows the last white space, or the last comma where `separator` is `comma`. `auto` means
+            comma where a comma follows the suffix of a file in every line, else white space.
+        skip_missing: leave missing videos out and log them, instead of raising.
+        log: takes a line about what is left out.
+
+    Raises ValueError with all mistakes of the list, or with the missing videos.
     """
-    root, list_file = _folder(root, "videos"), Path(list_file)
-    lines = list(_lines(list_file))
-    names = [line for _, line in _lines(Path(label_map))] if label_map is not None else []
+    root, list_file = _require_folder(root, "videos"), Path(list_file)
+    class_names = [line for _, line in _numbered_lines(Path(label_map))] if label_map is not None else []
+    labels = _parse_path_label_lines(_numbered_lines(list_file), root, class_names, separator, list_file.name)
+    missing = [path for path in labels if not (root / path).is_file()]
+    if skip_missing and missing:
+        log(f"{len(missing):,} of {len(labels):,} listed videos are missing and left out: {examples(missing)}.")
+        labels = {path: label for path, label in labels.items() if path not in set(missing)}
+    _require_files(labels, root)
+    return tuple(Row(path, split, None, labels[path]) for path in sorted(labels))
+
+
+def _parse_path_label_lines(
+    lines: list[tuple[int, str]], root: Path, class_names: Sequence[str], separator: Separator, list_name: str
+) -> dict[str, str]:
+    """Labels by path. Raises ValueError with all mistakes."""
     if separator == "auto":
-        commas = all(re.search(r'\.\w+"?\s*,', line) for _, line in lines)
-        separator = "comma" if commas else "space"
+        has_commas = all(re.search(r'\.\w+"?\s*,', line) for _, line in lines)
+        separator = "comma" if has_commas else "space"
     mistakes: list[str] = []
-    rows: dict[str, Row] = {}
+    labels: dict[str, str] = {}
     for number, line in lines:
-        path, _, label = line.rpartition(",") if separator == "comma" else _last_word(line)
+        path, label = _split_at_comma(line) if separator == "comma" else _split_last_word(line)
         path, label = path.strip().strip('"'), label.strip().strip('"')
         if path.startswith("/"):
             path = os.path.relpath(path, root.absolute()).replace(os.sep, "/")
         path = "/".join(part for part in path.split("/") if part not in ("", "."))
-        where = f"line {number}: {line!r}"
+        place = f"line {number}: {line!r}"
         if not path or not label:
-            mistakes.append(f"{where} is no path and label with a {separator} between them.")
+            mistakes.append(f"{place} is not a path and a label with a {separator} between them.")
         elif ".." in path.split("/"):
-            mistakes.append(f"{where} lies outside {str(root)!r}.")
-        elif path in rows:
-            mistakes.append(f"{where} is listed twice.")
-        elif names and label.isdecimal() and int(label) >= len(names):
-            mistakes.append(
-                f"{where} has label {label}, but the label map has {len(names)} names, 0 to {len(names) - 1}."
-            )
-        elif names and not label.isdecimal() and label not in names:
-            mistakes.append(f"{where} has label {label!r}, which is no name of the label map.")
+            mistakes.append(f"{place} is outside {str(root)!r}.")
+        elif path in labels:
+            mistakes.append(f"{place} is listed twice.")
+        elif class_names and label.isdecimal() and int(label) >= len(class_names):
+            names = f"{len(class_names)} names, 0 to {len(class_names) - 1}"
+            mistakes.append(f"{place} has label {label}, but the label map has {names}.")
+        elif class_names and not label.isdecimal() and label not in class_names:
+            mistakes.append(f"{place} has label {label!r}, which is not a name of the label map.")
         else:
-            label = names[int(label)] if names and label.isdecimal() else label
-            rows[path] = Row(path, split, None, label)
-    _raise(mistakes, repr(list_file.name), "Every line is the path of a video under the root and its label.")
-    missing = [path for path in rows if not (root / path).is_file()]
-    if skip_missing and missing:
-        say(f"{len(missing):,} of {len(rows):,} listed videos are missing and left out: {_some(missing)}.")
-        rows = {path: row for path, row in rows.items() if path not in set(missing)}
-    _require_files(rows, root)
-    return tuple(rows[path] for path in sorted(rows))
+            labels[path] = class_names[int(label)] if class_names and label.isdecimal() else label
+    _raise_if_any(mistakes, repr(list_name), "Every line is the path of a video under the root and its label.")
+    return labels
 
 
 def write_and_describe(rows: Sequence[Row], root: str | Path, out: str | Path) -> str:
-    """Write a manifest of files under `root` and say, in lines, what is in it, what leaks and how to pass its root."""
+    """Write a manifest of files under `root`, and describe it in lines: its content, its leaks, how to pass its root.
+
+    Raises ValueError where the manifest cannot be written.
+    """
     root, out = Path(root), Path(out)
     try:
         write_manifest(rows, out)
@@ -209,22 +227,22 @@ def write_and_describe(rows: Sequence[Row], root: str | Path, out: str | Path) -
     groups = {row.group for row in rows} - {None}
     sizes = ", ".join(f"{counts[name]:,} {name}" for name in (*SPLITS, "no split") if counts[name])
     manifest = Manifest(tuple(rows), root)
-    known = f"{len(manifest.labels):,} classes, {len(groups):,} groups"
+    content = f"{len(manifest.labels):,} classes, {len(groups):,} groups"
     if manifest.span_labels:
-        known += f", {sum(len(row.spans) for row in rows):,} spans of {len(manifest.span_labels):,} kinds"
-    text = [f"Wrote {str(out)!r}: {len(rows):,} rows ({sizes}), {known}."]
-    text += [f"Note: {finding.message}" for finding in check_leaks(manifest)]
+        content += f", {sum(len(row.spans) for row in rows):,} spans of {len(manifest.span_labels):,} labels"
+    lines = [f"Wrote {str(out)!r}: {len(rows):,} rows ({sizes}), {content}."]
+    lines += [f"Note: {finding.message}" for finding in check_leaks(manifest)]
     if out.parent.resolve() != root.resolve() and any(row.text is None for row in rows):
-        text.append(f"Its paths start from the videos, not from its own folder. Pass data.root={root} with it.")
-    return "\n".join(text)
+        lines.append(f"Its paths are relative to the videos, not to its own folder. Set data.root={root} with it.")
+    return "\n".join(lines)
 
 
-def _as_listed(rows: Iterable[Row], listed: set[str], root: Path, say: Say) -> tuple[Row, ...]:
-    """The rows by path, after a look at the tree: no listed video is missing, and others are said."""
+def _rows_of_lists(rows: Iterable[Row], listed: set[str], root: Path, log: Log) -> tuple[Row, ...]:
+    """The rows by path. Raises ValueError for listed videos that are missing; logs videos that are not listed."""
     _require_files(listed, root)
-    others = [name for name in _videos(root, say) if name not in listed]
-    if others:
-        say(f"{len(others):,} videos are in no list and are left out: {_some(others)}.")
+    unlisted = [name for name in _video_names(root, log) if name not in listed]
+    if unlisted:
+        log(f"{len(unlisted):,} videos are in no list and are left out: {examples(unlisted)}.")
     return tuple(sorted(rows, key=lambda row: row.path))
 
 
@@ -233,16 +251,16 @@ def _require_files(paths: Iterable[str], root: Path) -> None:
     missing = [path for path in paths if not (root / path).is_file()]
     if missing:
         count = f"{len(missing):,} of {len(paths):,} listed videos are missing under {str(root)!r}"
-        raise ValueError(f"{count}: {_some(missing)}. All would be there. Check the folder, or fetch what is missing.")
+        raise ValueError(f"{count}: {examples(missing)}. Correct the folder, or download what is missing.")
     if not paths:
         raise ValueError(
-            f"No video is left under {str(root)!r}. A dataset has at least one. Check the list and the folder."
+            f"No video is left under {str(root)!r}. A dataset has at least one. Correct the list or the folder."
         )
 
 
-def _require_split(split: int) -> None:
+def _require_official_split(split: int) -> None:
     if split not in (1, 2, 3):
-        raise ValueError(f"Official split {split} is asked for. There are 1, 2 and 3. Choose one of them.")
+        raise ValueError(f"There is no official split {split}. The splits are 1, 2 and 3. Choose one of them.")
 
 
 def _ucf_group(label: str, name: str) -> str | None:
@@ -250,57 +268,59 @@ def _ucf_group(label: str, name: str) -> str | None:
     return f"{label}_{match[1]}" if match else None
 
 
-def _videos(root: Path, say: Say) -> Iterator[str]:
-    """Relative posix paths of the videos under `root`, sorted; what else lies there is said once."""
-    found: list[str] = []
+def _video_names(root: Path, log: Log) -> Iterator[str]:
+    """Relative posix paths of the videos under `root`, sorted. Everything else under it is logged in one line."""
+    videos: list[str] = []
     others: list[str] = []
-    for folder, folders, files in os.walk(root):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        base = Path(folder).relative_to(root).as_posix() + "/"
-        base = "" if base == "./" else base
-        others += [f"{base}{name}/ (a link)" for name in links]
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for folder, subfolders, files in os.walk(root):
+        links = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
+        prefix = Path(folder).relative_to(root).as_posix() + "/"
+        prefix = "" if prefix == "./" else prefix
+        others += [f"{prefix}{name}/ (a link)" for name in links]
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in files:
-            is_video = os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
-            (found if is_video else others).append(base + name)
+            is_video = os.path.splitext(name)[1].lower() in ROW_SUFFIXES and not name.startswith(".")
+            (videos if is_video else others).append(prefix + name)
     if others:
-        say(f"{len(others):,} other files and links under the videos are left out: {_some(sorted(others))}.")
-    yield from sorted(found)
+        log(f"{len(others):,} other files and links under the videos are left out: {examples(sorted(others))}.")
+    yield from sorted(videos)
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered, stripped lines that are not empty; any line end, with or without BOM."""
+def _numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered, stripped lines that are not empty; any line end, with or without a byte order mark."""
     if not path.is_file():
         raise ValueError(
-            f"There is no list {path.name!r} in {str(path.parent)!r}. It came with the dataset. Check the path."
+            f"There is no list {path.name!r} in {str(path.parent)!r}. It is part of the dataset. Correct the path."
         )
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        what = f"The list {path.name!r} is no UTF-8 text (byte {error.start})"
-        raise ValueError(f"{what}. Lists are plain text. Save it again as UTF-8.") from error
+        problem = f"The list {path.name!r} is not UTF-8 text (byte {error.start})"
+        raise ValueError(f"{problem}. Lists are plain text. Save it again as UTF-8.") from error
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def _last_word(line: str) -> tuple[str, str, str]:
+def _split_last_word(line: str) -> tuple[str, str]:
+    """What precedes the last white space, and the word after it; "" where there is no white space."""
     words = line.rsplit(None, 1)
-    return (words[0], " ", words[1]) if len(words) == 2 else (line, "", "")
+    return (words[0], words[1]) if len(words) == 2 else (line, "")
 
 
-def _folder(path: str | Path, what: str) -> Path:
+def _split_at_comma(line: str) -> tuple[str, str]:
+    """What precedes the last comma, and what follows it; ("", line) where there is no comma."""
+    before, _, after = line.rpartition(",")
+    return before, after
+
+
+def _require_folder(path: str | Path, content: str) -> Path:
     path = Path(path)
     if not path.is_dir():
-        raise ValueError(f"There is no folder {str(path)!r} of {what}. It would be one. Check the path.")
+        raise ValueError(f"There is no folder {str(path)!r} of {content}. Correct the path.")
     return path
 
 
-def _raise(mistakes: Sequence[str], where: str, advice: str) -> None:
+def _raise_if_any(mistakes: Sequence[str], source: str, advice: str) -> None:
     if mistakes:
         more = [f"... and {len(mistakes) - MAX_LISTED:,} more."] if len(mistakes) > MAX_LISTED else []
-        lines = "\n  ".join([*mistakes[:MAX_LISTED], *more])
-        raise ValueError(f"{len(mistakes):,} mistakes in {where}:\n  {lines}\n{advice}")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(repr(name) for name in names[:5]) + more
+        listed = "\n  ".join([*mistakes[:MAX_LISTED], *more])
+        raise ValueError(f"{len(mistakes):,} mistakes in {source}:\n  {listed}\n{advice}")

@@ -1,7 +1,7 @@
-"""The order of an epoch, a pure function of (seed, epoch).
+"""The order of the samples in an epoch, which depends on (seed, epoch) alone.
 
-In: lengths. Out: batches of indices, all of one size, so that every rank gets the same count of the same batches
-whatever the world size. Knows nothing of what the indices mean.
+In: lengths of samples. Out: batches of keys, all of one size, so that every rank gets the same number of batches
+whatever the number of processes. Knows nothing of what the samples are.
 """
 
 from __future__ import annotations
@@ -11,49 +11,51 @@ from typing import Protocol
 
 import numpy as np
 
-_POOL = 16  # batches sorted by length together: enough to save padding, small enough to keep the order random
+_POOL_BATCHES = 16
+"""How many batches are sorted by length together: enough to save padding, few enough to keep the order random."""
 
 Key = tuple[int, int] | tuple[int, int, int]
-"""(epoch, index): what a dataset needs to draw the same window and augmentation again. With a third number the window
-begins there; -1 is a window of nothing."""
+"""(epoch, index), from which a dataset draws the window and the augmentation of a sample. A third number is the start
+of the window; -1 gives an empty window."""
 
 
 class Sampler(Protocol):
-    """What the loop needs: the keys of one rank's share of each batch of `epoch`, but the first `skip`."""
+    """What the training loop needs: batches of keys. It skips the first `skip` batches of `epoch`."""
 
     epoch: int
     skip: int
 
     def __len__(self) -> int:
-        """Batches of this epoch."""
+        """The number of batches in this epoch."""
         ...
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """The batches."""
+        """The keys of each batch for one rank."""
         ...
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Batches of one epoch: shuffled, bucketed by length, every batch full.
+    """The batches of one epoch, as indices: shuffled, samples of similar length together, every batch full.
 
-    The last batch is filled with the first samples of the order (they are seen twice in that epoch).
+    The first samples of the order fill the last batch; they occur twice in that epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
-    missing = -len(order) % batch_size
-    order = np.concatenate([order, np.resize(order, missing)]) if missing else order
+    num_missing = -len(order) % batch_size
+    order = np.concatenate([order, np.resize(order, num_missing)]) if num_missing else order
+    pool_size = _POOL_BATCHES * batch_size
     batches: list[list[int]] = []
-    for start in range(0, len(order), _POOL * batch_size):
-        pool = sorted(order[start : start + _POOL * batch_size].tolist(), key=lambda i: lengths[i])
+    for start in range(0, len(order), pool_size):
+        pool = sorted(order[start : start + pool_size].tolist(), key=lambda index: lengths[index])
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 class EpochSampler:
-    """Yields the keys of one rank's share of each batch: rows rank, rank + world, ... of every batch."""
+    """Batches in the order of `epoch_batches`. A rank gets samples rank, rank + world, ... of every batch."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        _check_shares(batch_size, world)
+        _require_equal_shares(batch_size, world)
         self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
         self.rank, self.world = rank, world
         self.epoch, self.skip = 0, 0
@@ -63,26 +65,29 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[list[Key]]:
         for batch in epoch_batches(self.lengths, self.batch_size, self.seed, self.epoch)[self.skip :]:
-            yield [(self.epoch, i) for i in batch[self.rank :: self.world]]
+            yield [(self.epoch, index) for index in batch[self.rank :: self.world]]
 
 
-class LaneSampler:
-    """Truncated back-propagation through time (Williams & Peng 1990): `batch_size` lanes side by side, in each one row
-    after another, window after window, so that the state after a batch is the state before the next one.
+class TbpttSampler:
+    """Batches for truncated back-propagation through time (Williams & Peng 1990).
 
-    Every row is seen once an epoch. A lane that has come to its end gives windows of nothing. A row is in one lane: fewer
-    rows than lanes leave lanes empty, so cut a text or a sensor's year into rows first.
+    There are `batch_size` lanes side by side. A lane holds rows one after another, and each row window after window, so
+    the state after a batch is the state before the next batch.
+
+    Every row occurs once in an epoch. A lane that has ended gives empty windows. A row is in one lane only: with fewer
+    rows than lanes some lanes stay empty, so divide a long text or a year of sensor data into rows first.
     """
 
     def __init__(
         self, lengths: Sequence[int], window: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> None:
-        _check_shares(batch_size, world)
+        _require_equal_shares(batch_size, world)
         self.lengths, self.window, self.batch_size, self.seed = lengths, window, batch_size, seed
         self.rank, self.world = rank, world
         self.epoch, self.skip = 0, 0
 
     def _lanes(self) -> list[list[Key]]:
+        """The keys of each lane. Rows come in random order, each into the lane that is the shortest so far."""
         rng = np.random.default_rng([self.seed, self.epoch])
         lanes: list[list[Key]] = [[] for _ in range(self.batch_size)]
         for index in rng.permutation(len(self.lengths)).tolist():
@@ -95,21 +100,21 @@ class LaneSampler:
 
     def __iter__(self) -> Iterator[list[Key]]:
         lanes = self._lanes()
-        nothing: Key = (self.epoch, 0, -1)
-        for number in range(self.skip, max(map(len, lanes))):
-            keys = [lane[number] if number < len(lane) else nothing for lane in lanes]
+        empty: Key = (self.epoch, 0, -1)
+        for step in range(self.skip, max(map(len, lanes))):
+            keys = [lane[step] if step < len(lane) else empty for lane in lanes]
             yield keys[self.rank :: self.world]
 
 
-def _check_shares(batch_size: int, world: int) -> None:
+def _require_equal_shares(batch_size: int, world: int) -> None:
     if batch_size % world:
         raise ValueError(
-            f"training.batch_size = {batch_size} cannot be shared by {world} processes. "
-            f"It is the whole batch over all of them: use a multiple of {world}."
+            f"training.batch_size = {batch_size} cannot be divided among {world} processes. "
+            f"It is the size of the whole batch over all of them. Use a multiple of {world}."
         )
 
 
-def in_order(lengths: Sequence[int], batch_size: int) -> list[list[Key]]:
-    """Every index once, alike lengths together: for evaluation."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    return [[(-1, i) for i in order[s : s + batch_size]] for s in range(0, len(order), batch_size)]
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[Key]]:
+    """Batches for evaluation: every sample once, sorted by length. The epoch of the keys is -1."""
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [[(-1, index) for index in order[i : i + batch_size]] for i in range(0, len(order), batch_size)]

@@ -1,11 +1,11 @@
-"""Which rows train, validate and test.
+"""Splits: which rows are for training, validation and test.
 
-Comes in: rows of a manifest. Goes out: the same rows, in the same order, with `split` set.
-Knows nothing about files, tensors or training; whether a split that came with the data leaks is seen in leaks.py.
+In: rows of a manifest. Out: the same rows in the same order, with `split` set. Knows nothing of files, tensors or
+training. leaks.py checks whether a split that came with a dataset leaks.
 
-A group is what must not stand on both sides: a person, a recording, a film, a match. The clips of one group share
-people, clothes and background, so a random split of grouped clips measures memory: 94.8 % random against 60 % on the
-official split of UCF101 has been reported.
+A group is what must not be in two splits: a person, a recording, a film, a match. The clips of one group share people,
+clothes and background, so a random split of such clips measures memory: 94.8 % on a random split of UCF101 against 60 %
+on the official split has been reported.
 """
 
 from __future__ import annotations
@@ -17,148 +17,164 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pipeline.data.rows import Row, Split
+from pipeline.data.manifest_rows import Row, Split
 
-How = Literal["manifest", "group", "folds", "random", "random_ignoring_groups"]
-Unit = list[int]  # places of rows that go to the same side together
+SplitMethod = Literal["manifest", "group", "folds", "random", "random_ignoring_groups"]
+Unit = list[int]
+"""Indices of rows that must have the same split."""
 
 
 class LeakError(ValueError):
-    """A split was asked for that would put one group on both sides."""
+    """The requested split would put one group into two splits."""
 
 
 def apply_split(
     rows: Sequence[Row],
-    how: How,
+    method: SplitMethod,
     *,
-    fraction_test: float = 0.2,
-    fraction_validation: float = 0.0,
+    test_share: float = 0.2,
+    validation_share: float = 0.0,
     folds: int = 5,
     fold: int = 0,
     seed: int = 0,
 ) -> tuple[Row, ...]:
     """The rows with their split, in the same order.
 
-    `manifest` keeps the splits that the rows bring, `group` and `folds` hold whole groups out for the test, `random`
-    does so by rows and refuses rows of shared groups, `random_ignoring_groups` does not refuse. All but `manifest`
-    forget the splits that the rows bring. Where no row is for validation, `fraction_validation` of the training rows is
-    cut off for it (0: none). Raises ValueError, LeakError for a random split that leaks.
+    Args:
+        rows: rows of a manifest.
+        method: `manifest` keeps the splits of the rows. All other methods ignore them. `group` and `folds` put whole
+            groups into the test split. `random` draws single rows, and refuses rows that share a group;
+            `random_ignoring_groups` accepts them.
+        test_share: share of the rows for the test.
+        validation_share: share of the training rows for validation, where no row is for validation yet; 0 for none.
+        folds: number of folds.
+        fold: the fold for the test, counted from 0.
+        seed: of all random choices.
+
+    Raises ValueError, and LeakError for a random split that leaks.
     """
-    if how == "manifest":
+    if method == "manifest":
         rows = _with_own_splits(rows)
-    elif how == "group":
-        rows = split_by_group(rows, fraction_test, seed)
-    elif how == "folds":
+    elif method == "group":
+        rows = split_by_group(rows, test_share, seed)
+    elif method == "folds":
         rows = folds_by_group(rows, folds, fold, seed)
-    elif how == "random":
-        rows = split_random(rows, fraction_test, seed)
-    elif how == "random_ignoring_groups":
-        rows = split_random_ignoring_groups(rows, fraction_test, seed)
+    elif method == "random":
+        rows = split_random(rows, test_share, seed)
+    elif method == "random_ignoring_groups":
+        rows = split_random_ignoring_groups(rows, test_share, seed)
     else:
-        raise ValueError(f"The split {how!r} is unknown. Known are {', '.join(How.__args__)}. Use one of them.")
-    if fraction_validation and not any(row.split == "val" for row in rows):
-        rows = validation_from_training(rows, fraction_validation, seed)
+        valid = ", ".join(SplitMethod.__args__)
+        raise ValueError(f"The split {method!r} is not known. Use one of {valid}.")
+    if validation_share and not any(row.split == "val" for row in rows):
+        rows = validation_from_training(rows, validation_share, seed)
     return tuple(rows)
 
 
-def validation_from_training(rows: Sequence[Row], fraction: float, seed: int) -> tuple[Row, ...]:
-    """Turn about `fraction` of the training rows into validation rows; test rows are never touched.
+def validation_from_training(rows: Sequence[Row], share: float, seed: int) -> tuple[Row, ...]:
+    """Turn about `share` of the training rows into validation rows. Test rows never change.
 
-    Whole groups go where groups are known (a row without one goes alone), else rows, in proportion to the labels. Every
-    class stays in training. Depends on the seed and on what the rows are, not on their order.
+    Whole groups are moved, and rows without a group one by one, in proportion to the labels. Every class stays in
+    training. The result depends on the seed and on the rows, not on their order. Raises ValueError.
     """
-    training = [place for place, row in enumerate(rows) if row.split == "train"]
+    training = [index for index, row in enumerate(rows) if row.split == "train"]
     if not training:
-        raise ValueError("No row has the split 'train'. Validation rows are cut from training. Split the rows first.")
+        raise ValueError("No row has the split 'train'. Validation rows are taken from it. Split the rows first.")
     if any(row.split == "val" for row in rows):
         count = sum(row.split == "val" for row in rows)
-        raise ValueError(
-            f"{count:,} rows are for validation already. None would be. Leave the validation fraction out."
-        )
-    return _moved(rows, _cut(rows, training, fraction, seed, "validation"), "val")
+        raise ValueError(f"{count:,} rows are already for validation. Leave the validation share out.")
+    return _with_split(rows, _choose_units(rows, training, share, seed, "validation"), "val")
 
 
-def split_by_group(rows: Sequence[Row], fraction_test: float, seed: int) -> tuple[Row, ...]:
-    """Whole groups for the test, about `fraction_test` of every label; the rest trains, and every class is in it."""
+def split_by_group(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:
+    """Whole groups for the test, about `test_share` of every label. The rest is for training, and holds every class.
+
+    Raises ValueError.
+    """
     _require_groups(rows)
-    everything = range(len(rows))
-    return _moved(_all_train(rows), _cut(rows, everything, fraction_test, seed, "test"), "test")
+    return _with_split(_all_train(rows), _choose_units(rows, range(len(rows)), test_share, seed, "test"), "test")
 
 
 def folds_by_group(rows: Sequence[Row], folds: int, fold: int, seed: int = 0) -> tuple[Row, ...]:
-    """Fold `fold` of `folds` (0, 1, ...) is the test, the others train; every group stands in exactly one fold.
+    """Fold `fold` of `folds` (counted from 0) is for the test, the others for training. A group is in exactly one fold.
 
-    Greedy: the largest group first, each into the fold that has least of its labels; the seed decides between equals.
+    A greedy method: the largest group first, each into the fold that has the fewest rows of its labels. The seed
+    decides between equal folds. Raises ValueError.
     """
     _require_groups(rows)
     units = _units(rows, range(len(rows)), seed)
     if not 2 <= folds <= len(units):
-        few = f"{folds} folds of {len(units)} groups are asked for"
-        raise ValueError(f"{few}. A fold holds at least one group, and there are two folds or more. Change the number.")
+        raise ValueError(
+            f"{folds} folds of {len(units)} groups are requested. There must be at least two folds, and each needs a "
+            "group. "
+            "Change the number of folds."
+        )
     if not 0 <= fold < folds:
         raise ValueError(
-            f"Fold {fold} of {folds} is asked for. Folds are counted 0 to {folds - 1}. Choose one of these."
+            f"Fold {fold} of {folds} is requested. Folds are counted from 0 to {folds - 1}. Choose one of these."
         )
-    total = Counter(row.label for row in rows)
-    held: list[Counter[str | None]] = [Counter() for _ in range(folds)]
-    members: list[Unit] = [[] for _ in range(folds)]
+    totals = Counter(row.label for row in rows)
+    fold_counts: list[Counter[str | None]] = [Counter() for _ in range(folds)]
+    fold_rows: list[Unit] = [[] for _ in range(folds)]
     for unit in sorted(units, key=len, reverse=True):
-        labels = Counter(rows[place].label for place in unit)
+        labels = Counter(rows[index].label for index in unit)
 
-        def crowding(number: int, labels: Counter[str | None] = labels, size: int = len(unit)) -> float:
-            same = sum(n * (2 * held[number][label] + n) / total[label] for label, n in labels.items())
-            return same + size * (2 * len(members[number]) + size) / len(rows)
+        def cost(number: int, labels: Counter[str | None] = labels, size: int = len(unit)) -> float:
+            by_label = sum(n * (2 * fold_counts[number][label] + n) / totals[label] for label, n in labels.items())
+            return by_label + size * (2 * len(fold_rows[number]) + size) / len(rows)
 
-        chosen = min(range(folds), key=crowding)
-        held[chosen].update(labels)
-        members[chosen].extend(unit)
-    return _moved(_all_train(rows), members[fold], "test")
+        chosen = min(range(folds), key=cost)
+        fold_counts[chosen].update(labels)
+        fold_rows[chosen].extend(unit)
+    return _with_split(_all_train(rows), fold_rows[fold], "test")
 
 
-def split_random(rows: Sequence[Row], fraction_test: float, seed: int) -> tuple[Row, ...]:
+def split_random(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:
     """Rows drawn for the test in proportion to the labels. Raises LeakError where rows share a group."""
     sizes = Counter(row.group for row in rows if row.group is not None)
     if sizes and max(sizes.values()) > 1:
-        raise LeakError(_leak(split_random_ignoring_groups(rows, fraction_test, seed), len(sizes)))
-    return split_random_ignoring_groups(rows, fraction_test, seed)
+        raise LeakError(_leak_message(split_random_ignoring_groups(rows, test_share, seed), len(sizes)))
+    return split_random_ignoring_groups(rows, test_share, seed)
 
 
-def split_random_ignoring_groups(rows: Sequence[Row], fraction_test: float, seed: int) -> tuple[Row, ...]:
-    """`split_random` forced by name: clips of one group may stand on both sides, and the test then says too much."""
-    alone = [replace(row, group=None) for row in rows]
-    return _moved(_all_train(rows), _cut(alone, range(len(rows)), fraction_test, seed, "test"), "test")
+def split_random_ignoring_groups(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:
+    """As `split_random`, but clips of one group may be in both splits. The test score is then too optimistic."""
+    ungrouped = [replace(row, group=None) for row in rows]
+    return _with_split(_all_train(rows), _choose_units(ungrouped, range(len(rows)), test_share, seed, "test"), "test")
 
 
-def _leak(rows: Sequence[Row], num_groups: int) -> str:
+def _leak_message(rows: Sequence[Row], num_groups: int) -> str:
     """What a random split would do to the groups, with an example."""
-    sides: dict[str, Counter[str | None]] = {}
+    splits: dict[str, Counter[str | None]] = {}
     for row in rows:
         if row.group is not None:
-            sides.setdefault(row.group, Counter())[row.split] += 1
-    both = sorted(group for group, count in sides.items() if len(count) > 1)
-    counts = f"put {len(both):,} of {num_groups:,} groups on both sides"
-    if both:
-        one = sides[both[0]]
-        counts += f" (e.g. {both[0]!r}: {one['train']} rows in train, {one['test']} in test)"
+            splits.setdefault(row.group, Counter())[row.split] += 1
+    shared = sorted(group for group, counts in splits.items() if len(counts) > 1)
+    result = f"put {len(shared):,} of {num_groups:,} groups into both train and test"
+    if shared:
+        counts = splits[shared[0]]
+        result += f" (e.g. {shared[0]!r}: {counts['train']} rows in train, {counts['test']} in test)"
     return (
-        f"A random split of these {len(rows):,} rows would {counts}. Clips of one group share people and background: "
-        "the test would measure memory. Split by 'group' or 'folds', use 'manifest' if that has an official split, or "
-        "force the leak by the name 'random_ignoring_groups'."
+        f"A random split of these {len(rows):,} rows would {result}. Clips of one group share people and background, "
+        "so "
+        "the test would measure memory. Split by 'group' or 'folds', use 'manifest' if it has an official split, or "
+        "accept the leak with 'random_ignoring_groups'."
     )
 
 
 def _with_own_splits(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows, if all of them have a split. Raises ValueError."""
     missing = [row.path for row in rows if row.split is None]
     if missing:
-        which = (
+        problem = (
             "No row has a split"
             if len(missing) == len(rows)
             else f"{len(missing):,} of {len(rows):,} rows have no split"
         )
-        grouped = any(row.group is not None for row in rows)
+        has_groups = any(row.group is not None for row in rows)
         raise ValueError(
-            f"{which} (e.g. {missing[0]!r}). With the split 'manifest' every row says train, val or test. "
-            f"Write that into the manifest, or split by {'group' if grouped else 'random'!r}."
+            f"{problem} (e.g. {missing[0]!r}). With the split 'manifest' every row needs train, val or test. "
+            f"Write that into the manifest, or split by {'group' if has_groups else 'random'!r}."
         )
     return rows
 
@@ -166,65 +182,69 @@ def _with_own_splits(rows: Sequence[Row]) -> Sequence[Row]:
 def _require_groups(rows: Sequence[Row]) -> None:
     missing = [row.path for row in rows if row.group is None]
     if missing:
-        which = f"{len(missing):,} of {len(rows):,} rows have no group (e.g. {missing[0]!r})"
-        raise ValueError(f"{which}. A split by group needs one in every row. Add them, or use the split 'random'.")
+        problem = f"{len(missing):,} of {len(rows):,} rows have no group (e.g. {missing[0]!r})"
+        raise ValueError(f"{problem}. A split by group needs one in every row. Add them, or use the split 'random'.")
 
 
-def _units(rows: Sequence[Row], places: Iterable[int], seed: int) -> list[Unit]:
-    """Rows that stay together, shuffled; the same for the same rows in any order."""
-    together: dict[tuple[bool, str], Unit] = {}
-    for place in places:
-        group = rows[place].group
-        together.setdefault((group is None, rows[place].path if group is None else group), []).append(place)
-    keys = sorted(together)
+def _units(rows: Sequence[Row], indices: Iterable[int], seed: int) -> list[Unit]:
+    """Rows that stay together, shuffled. The same rows in any order give the same units."""
+    units: dict[tuple[bool, str], Unit] = {}
+    for index in indices:
+        group = rows[index].group
+        units.setdefault((group is None, rows[index].path if group is None else group), []).append(index)
+    keys = sorted(units)
     random.Random(seed).shuffle(keys)
-    return [together[key] for key in keys]
+    return [units[key] for key in keys]
 
 
-def _cut(rows: Sequence[Row], places: Sequence[int], fraction: float, seed: int, part: str) -> list[int]:
-    """Places of whole units that hold about `fraction` of every label, and never the last unit of a label.
+def _choose_units(rows: Sequence[Row], indices: Sequence[int], share: float, seed: int, split_name: str) -> list[int]:
+    """Indices of whole units with about `share` of the rows of every label, and never the last unit of a label.
 
-    First every unit, in random order, that brings the counts of its labels nearer to the fraction; then, while the
-    total is short (many small classes), the units that overshoot their labels least.
+    The first pass takes, in random order, every unit that brings the counts of its labels nearer to the share. While
+    the total is too small (as with many small classes), the second pass takes the units that exceed the share of their
+    labels least.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"The {part} fraction is {fraction}. It would lie between 0 and 1. Write something like 0.2.")
-    units = _units(rows, places, seed)
-    labels = [Counter(rows[place].label for place in unit) for unit in units]
-    total = sum(labels, Counter())
+    if not 0 < share < 1:
+        raise ValueError(f"The {split_name} share is {share}. It must be between 0 and 1. Use a number such as 0.2.")
+    units = _units(rows, indices, seed)
+    unit_labels = [Counter(rows[index].label for index in unit) for unit in units]
+    totals = sum(unit_labels, Counter())
     taken: Counter[str | None] = Counter()
     chosen: list[int] = []
 
-    def overshoot(number: int) -> float:
+    def excess(number: int) -> float:
         return sum(
-            n * (2 * (taken[label] - fraction * total[label]) + n) / total[label] for label, n in labels[number].items()
+            n * (2 * (taken[label] - share * totals[label]) + n) / totals[label]
+            for label, n in unit_labels[number].items()
         )
 
-    def may_leave(number: int) -> bool:
-        return all(taken[label] + n < total[label] for label, n in labels[number].items())
+    def leaves_every_class(number: int) -> bool:
+        return all(taken[label] + n < totals[label] for label, n in unit_labels[number].items())
 
     def take(number: int) -> None:
-        taken.update(labels[number])
+        taken.update(unit_labels[number])
         chosen.extend(units[number])
 
-    rest = []
+    heap = []
     for number in range(len(units)):
-        if overshoot(number) < 0 and may_leave(number):
+        if excess(number) < 0 and leaves_every_class(number):
             take(number)
         else:
-            rest.append((overshoot(number), number))
-    heapq.heapify(rest)
-    while rest:
-        _, number = heapq.heappop(rest)
-        now = overshoot(number)
-        if rest and now > rest[0][0]:
-            heapq.heappush(rest, (now, number))  # it was worth more before others were taken
-        elif may_leave(number) and (not chosen or len(chosen) + len(units[number]) / 2 < fraction * len(places)):
+            heap.append((excess(number), number))
+    heapq.heapify(heap)
+    while heap:
+        _, number = heapq.heappop(heap)
+        current = excess(number)
+        if heap and current > heap[0][0]:
+            heapq.heappush(heap, (current, number))  # its excess grew after others were taken
+        elif leaves_every_class(number) and (not chosen or len(chosen) + len(units[number]) / 2 < share * len(indices)):
             take(number)
     if not chosen:
         raise ValueError(
-            f"No {part} rows can be cut from {len(places):,} rows in {len(units):,} groups: each holds all the rows "
-            "of some class. Every class stays in training. Record more groups a class, or name the splits yourself."
+            f"No {split_name} rows can be taken from {len(indices):,} rows in {len(units):,} groups: each group has "
+            "all "
+            "the rows of some class, and every class must stay in training. Record more groups per class, or write the "
+            "splits into the manifest."
         )
     return chosen
 
@@ -233,8 +253,9 @@ def _all_train(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, split="train") for row in rows]
 
 
-def _moved(rows: Sequence[Row], places: Iterable[int], split: Split) -> tuple[Row, ...]:
-    moved = list(rows)
-    for place in places:
-        moved[place] = replace(moved[place], split=split)
-    return tuple(moved)
+def _with_split(rows: Sequence[Row], indices: Iterable[int], split: Split) -> tuple[Row, ...]:
+    """The rows, those of `indices` with another split."""
+    changed = list(rows)
+    for index in indices:
+        changed[index] = replace(changed[index], split=split)
+    return tuple(changed)

@@ -1,1 +1,1 @@
-"""Encoders: from a raw sense to (B, T, D)."""
+"""Encoders: from raw input to (B, T, D)."""

@@ -1,7 +1,8 @@
-"""The sense of sight.
+"""The encoder of frames.
 
-In: raw["frames"], pixels uint8 (B, T, S, S, 3) or their stored features (B, T, D). Out: (B, T, P). When nothing in the
-CNN learns, both roads give the same numbers: features are rounded to half precision either way.
+In: raw["frames"], pixels uint8 (B, T, S, S, 3) or their stored features (B, T, D). Out: (B, T, P). While no parameter
+of the CNN learns, pixels and stored features give the same numbers, because both are rounded to half precision. Knows
+nothing of files or decoders.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Raw
-from pipeline.encoders.adapt import Adapter
+from pipeline.encoders.adapter import Adapter
 from pipeline.encoders.backbone import Backbone
-from pipeline.encoders.runtime import CHUNK
+from pipeline.encoders.cnn_runtime import CHUNK_SIZE
 from pipeline.padded import Padded
 
 
@@ -32,24 +33,30 @@ class FramesEncoder(nn.Module):
         """(B, T, S, S, 3) uint8 or (B, T, D) -> (B, T, P)."""
         frames = raw[self.sense]
         if frames.data.dtype == torch.uint8:
-            frames = self.look(frames)
-        return self.adapter(frames.map(lambda d: d.to(torch.float32)))
+            frames = self.extract_features(frames)
+        return self.adapter(frames.map(lambda data: data.to(torch.float32)))
 
-    def fit(self, sequences: Iterable[Tensor]) -> None:
-        """Fit the adapter's statistics to training features, each (T, D)."""
+    @property
+    def is_fitted_on_training(self) -> bool:
+        """Whether channels are normalised by statistics of the training data."""
+        return self.adapter.normalise == "fitted"
+
+    def fit_sequences(self, sequences: Iterable[Tensor]) -> None:
+        """Fit the statistics of the adapter to training features, each (T, D)."""
         self.adapter.fit(sequences)
 
-    def look(self, frames: Padded) -> Padded:
-        """Pixels (B, T, S, S, 3) -> features (B, T, D), zeros in the padding; only real frames are computed."""
+    def extract_features(self, frames: Padded) -> Padded:
+        """Pixels (B, T, S, S, 3) -> features (B, T, D). Only real frames are computed; the padding becomes zeros."""
         batch, steps = frames.data.shape[:2]
-        real = torch.arange(steps) < frames.lengths[:, None]  # on the CPU: nobody waits for a device to count frames
-        places = real.flatten().nonzero()[:, 0].to(frames.data.device)
-        pixels = frames.data.flatten(0, 1)[places]
+        is_real = torch.arange(steps) < frames.lengths[:, None]  # on the CPU, so counting frames waits for no device
+        indices = is_real.flatten().nonzero()[:, 0].to(frames.data.device)
+        pixels = frames.data.flatten(0, 1)[indices]
         if self.backbone.is_frozen:
-            filled = torch.cat([pixels, pixels.new_zeros((-len(pixels) % CHUNK, *pixels.shape[1:]))])
+            filled = torch.cat([pixels, pixels.new_zeros((-len(pixels) % CHUNK_SIZE, *pixels.shape[1:]))])
             with torch.no_grad():
-                found = torch.cat([self.backbone(part) for part in filled.split(CHUNK)])[: len(pixels)].half().float()
-        else:
-            found = torch.cat([self.backbone(part) for part in pixels.split(CHUNK)])  # 3 times faster than all at once
-        out = found.new_zeros((batch * steps, found.shape[-1])).index_copy(0, places, found)
+                features = torch.cat([self.backbone(chunk) for chunk in filled.split(CHUNK_SIZE)])
+            features = features[: len(pixels)].half().float()
+        else:  # 3 times faster than all frames at once
+            features = torch.cat([self.backbone(chunk) for chunk in pixels.split(CHUNK_SIZE)])
+        out = features.new_zeros((batch * steps, features.shape[-1])).index_copy(0, indices, features)
         return Padded(out.unflatten(0, (batch, steps)), frames.lengths)

@@ -1,6 +1,6 @@
-"""Stored sequences as a sense: features, poses, sensors.
+"""The encoder of stored series: features, poses, sensors.
 
-In: raw["series"] (B, T, D) floats. Out: (B, T // patch, P). Knows nothing of where they came from.
+In: raw["series"] (B, T, D) floats. Out: (B, T // patch, P). Knows nothing of where series come from.
 """
 
 from __future__ import annotations
@@ -11,46 +11,55 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Raw
-from pipeline.encoders.adapt import Adapter
+from pipeline.encoders.adapter import Adapter
 from pipeline.padded import Padded, stack
 
 
 class SeriesEncoder(nn.Module):
-    """Patches of raw["series"], and an Adapter over them.
+    """Patches of raw["series"] -> Adapter.
 
-    patch: so many steps of the series become one step of the core (after SegRNN, Lin et al. 2023, arXiv 2308.11200): a
-    day of hours is then 24 times fewer steps to remember. Patches count from the beginning; what is left at the end of a
-    row does not reach the core, so a window to go on from holds whole patches. from_last: a patch is given as its
-    differences from its last value, and that value beside them: its form and its level apart.
+    Args:
+        adapter: takes vectors of `patch_size`.
+        patch: the number of steps of the series in one step of the core (after SegRNN, Lin et al. 2023, arXiv
+            2308.11200). With patches of 24 hours, the core has 24 times fewer steps to remember. Patches count from the
+            start of a row. The core does not get what is left at the end of a row, so a window whose state is carried
+            on must hold whole patches.
+        subtract_last: a patch becomes its differences from its last value, together with that value, so its shape and
+            its level are separate.
     """
 
     sense = "series"
 
-    def __init__(self, *, adapter: Adapter, patch: int = 1, from_last: bool = False) -> None:
+    def __init__(self, *, adapter: Adapter, patch: int = 1, subtract_last: bool = False) -> None:
         super().__init__()
-        self.adapter, self.patch, self.from_last = adapter, patch, from_last
+        self.adapter, self.patch, self.subtract_last = adapter, patch, subtract_last
         self.output_size = adapter.output_size
 
     @staticmethod
-    def patch_size(width: int, patch: int, from_last: bool) -> int:
-        """The width of what the adapter sees."""
-        return width * (patch + from_last)
+    def patch_size(width: int, patch: int, subtract_last: bool) -> int:
+        """The input width of the adapter, for a series of `width` channels."""
+        return width * (patch + subtract_last)
 
-    def fit(self, sequences: Iterable[Tensor]) -> None:
-        """Fit the adapter's statistics to training sequences, each (T, D)."""
+    @property
+    def is_fitted_on_training(self) -> bool:
+        """Whether channels are normalised by statistics of the training data."""
+        return self.adapter.normalise == "fitted"
+
+    def fit_sequences(self, sequences: Iterable[Tensor]) -> None:
+        """Fit the statistics of the adapter to training sequences, each (T, D)."""
         self.adapter.fit(self.patches(stack([x.to(torch.float32)])).unpad()[0] for x in sequences)
 
     def patches(self, x: Padded) -> Padded:
-        """(B, T, D) -> (B, T // patch, patch * D), or D more of the last values."""
-        if self.patch == 1 and not self.from_last:
+        """(B, T, D) -> (B, T // patch, patch * D), with D more channels for the last values (`subtract_last`)."""
+        if self.patch == 1 and not self.subtract_last:
             return x
         count = x.data.shape[1] // self.patch
-        cut = x.zeroed().data[:, : count * self.patch].unflatten(1, (count, self.patch))  # (B, S, patch, D)
-        if self.from_last:
-            last = cut[:, :, -1:]
-            cut = torch.cat([cut - last, last], dim=2)
-        return Padded(cut.flatten(2), x.lengths // self.patch)
+        patches = x.zeroed().data[:, : count * self.patch].unflatten(1, (count, self.patch))  # (B, S, patch, D)
+        if self.subtract_last:
+            last = patches[:, :, -1:]
+            patches = torch.cat([patches - last, last], dim=2)
+        return Padded(patches.flatten(2), x.lengths // self.patch)
 
     def forward(self, raw: Raw) -> Padded:
         """(B, T, D) -> (B, T // patch, P)."""
-        return self.adapter(self.patches(raw[self.sense].map(lambda d: d.to(torch.float32))))
+        return self.adapter(self.patches(raw[self.sense].map(lambda data: data.to(torch.float32))))

@@ -1,7 +1,7 @@
-"""Words as a sense: each token becomes a vector.
+"""The encoder of texts: each token becomes a vector.
 
-In: raw["tokens"] (B, T) ids, or (B, T, 1 + C) with the characters of each word behind its id. Out: (B, T, P). Knows nothing of how
-texts are cut.
+In: raw["tokens"] (B, T) ids, or (B, T, 1 + C) with the character ids of each word behind its id. Out: (B, T, P). Knows
+nothing of how texts are divided into tokens.
 """
 
 from __future__ import annotations
@@ -14,26 +14,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Raw
-from pipeline.encoders.adapt import Adapter
-from pipeline.padded import Padded
+from pipeline.encoders.adapter import Adapter
+from pipeline.padded import Padded, dropout_mask
+
+CHARACTER_EMBEDDING = 32
+"""The width of the vector of a character."""
 
 
-class Speller(Protocol):
-    """A recurrent core over characters: (N, C, D) -> outputs and its last state."""
+class CharacterEncoder(Protocol):
+    """A recurrent core over the characters of words: (N, C, CHARACTER_EMBEDDING) -> outputs and its last state."""
 
     output_size: int
 
     def __call__(self, x: Padded) -> tuple[Padded, tuple[Tensor, ...]]:
-        """See `models.core.Core`."""
+        """See `models.recurrent.core.Core`."""
         ...
 
 
 class TokensEncoder(nn.Module):
-    """An embedding, beside it what a core read in the characters of each word, and an Adapter over both.
+    """An embedding of tokens, joined with the output of a character encoder, then an Adapter.
 
-    dropout: whole words of the vocabulary are left out of a batch (embedding dropout, Gal & Ghahramani 2016). speller: a core
-    over the characters, bidirectional as a rule (Lample et al. 2016); its last state is the word's shape. Embeddings begin
-    with a deviation of size ** -0.5, so that they can be the readout's weights too.
+    Args:
+        vocabulary_size: number of tokens.
+        embedding_size: width of the vector of a token. The vectors start with a standard deviation of
+            embedding_size ** -0.5, so that they can be tied to the weights of a language model's output layer.
+        embedding_dropout: drops whole words of the vocabulary, one mask per batch (Gal & Ghahramani 2016).
+        adapter: takes the joined vectors.
+        character_encoder: a core over the characters of each word, usually bidirectional (Lample et al. 2016). Its last
+            state represents the word. None where no characters are read.
+        num_characters: number of character ids.
     """
 
     sense = "tokens"
@@ -41,29 +50,30 @@ class TokensEncoder(nn.Module):
     def __init__(
         self,
         *,
-        vocabulary: int,
-        size: int,
-        dropout: float,
+        vocabulary_size: int,
+        embedding_size: int,
+        embedding_dropout: float,
         adapter: Adapter,
-        speller: nn.Module | None = None,
-        alphabet: int = 0,
+        character_encoder: nn.Module | None = None,
+        num_characters: int = 0,
     ) -> None:
         super().__init__()
-        self.dropout = dropout
-        self.embedding = nn.Embedding(vocabulary, size)
-        nn.init.normal_(self.embedding.weight, std=size**-0.5)
-        self.letters = nn.Embedding(alphabet, 32) if speller is not None else None
-        self.speller = speller
+        self.embedding_dropout = embedding_dropout
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        has_characters = character_encoder is not None
+        self.character_embedding = nn.Embedding(num_characters, CHARACTER_EMBEDDING) if has_characters else None
+        self.character_encoder = character_encoder
         self.adapter = adapter
         self.output_size = adapter.output_size
 
     @torch.no_grad()
     def set_vectors(self, vectors: Mapping[int, Tensor]) -> None:
-        """Start some tokens from given vectors (size,), brought to the deviation of the others."""
+        """Set the vectors (embedding_size,) of some tokens, scaled to the standard deviation of the embedding."""
         if not vectors:
             return
-        found = torch.stack(list(vectors.values()))
-        scale = self.embedding.weight.std() / found.std().clamp(min=1e-8)
+        stacked = torch.stack(list(vectors.values()))
+        scale = self.embedding.weight.std() / stacked.std().clamp(min=1e-8)
         for token, vector in vectors.items():
             self.embedding.weight[token] = vector * scale
 
@@ -72,20 +82,19 @@ class TokensEncoder(nn.Module):
         tokens = raw[self.sense].zeroed()
         ids = tokens.data if tokens.data.ndim == 2 else tokens.data[:, :, 0]
         weight = self.embedding.weight
-        if self.training and self.dropout:
-            keep = 1.0 - self.dropout
-            weight = weight * (weight.new_empty((len(weight), 1)).bernoulli_(keep) / keep)
+        if self.training and self.embedding_dropout:
+            weight = weight * dropout_mask(weight, (len(weight), 1), self.embedding_dropout)
         vectors = F.embedding(ids, weight)
-        if self.speller is not None:
-            vectors = torch.cat([vectors, self.shapes(tokens)], dim=2)
+        if self.character_encoder is not None:
+            vectors = torch.cat([vectors, self.encode_characters(tokens)], dim=2)
         return self.adapter(Padded(vectors, tokens.lengths))
 
-    def shapes(self, tokens: Padded) -> Tensor:
-        """(B, T, S): what the characters of each word come to; zeros in the padding."""
-        assert self.speller is not None and self.letters is not None and tokens.data.ndim == 3
+    def encode_characters(self, tokens: Padded) -> Tensor:
+        """(B, T, 1 + C) -> (B, T, S): the last state over the characters of each word; zeros in the padding."""
+        assert self.character_encoder is not None and self.character_embedding is not None and tokens.data.ndim == 3
         mask = tokens.mask
-        spelled = tokens.data[:, :, 1:][mask]  # (N, C)
-        lengths = (spelled > 0).sum(1).cpu()
-        _, state = self.speller(Padded(self.letters(spelled), lengths))
+        character_ids = tokens.data[:, :, 1:][mask]  # (N, C)
+        lengths = (character_ids > 0).sum(1).cpu()
+        _, state = self.character_encoder(Padded(self.character_embedding(character_ids), lengths))
         last = state[0].flatten(1)  # (N, directions * H)
         return last.new_zeros((*mask.shape, last.shape[1])).masked_scatter(mask[:, :, None], last)

@@ -1,1 +1,1 @@
-"""Heads: each asks the one core a question."""
+"""The heads: each one answers one question from the output of the shared core."""

@@ -1,6 +1,6 @@
-"""What will be going on in a moment: the class of each step, some seconds ahead.
+"""A head that anticipates: the class of each step, and the class some seconds later.
 
-In: what the core has seen (B, T, H). Out: a class for now and for each lead time. Knows nothing of videos.
+In: the output of the core (B, T, H). Out: a class for now and for each lead time. Knows nothing of videos.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
+from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.metrics.bootstrap import ratio_interval
+from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Anticipation, Prediction
-from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
-UNKNOWN = -1
-Memory = tuple[Tensor, Tensor]
-"""(last output of the core (B, H), whether there was one (B, 1))."""
+IGNORE_INDEX = -1
+"""The target of a moment after the end of the annotation: it counts neither in the loss nor in the metrics."""
+AnticipateMemory = tuple[Tensor, Tensor]
+"""(last output of the core (B, H), whether there was a step (B, 1))."""
 
 
 class Anticipate(nn.Module):
-    """A linear layer a lead time on the core's output: the label of the spans that many seconds later.
+    """A linear layer for each lead time on the output of the core: the label of the spans that many seconds later.
 
-    leads: seconds, each above 0; now (0) always stands before them, to be compared with. vocabulary: the labels of the
-    spans and the name of where no span lies.
+    leads: seconds, each above 0. A lead of 0, now, is always added before them, for comparison. vocabulary: the labels
+    of the spans, and the name of the background.
     """
 
     opponent: nn.Module | None
-    stepwise = True
-    watched = "accuracy"
+    is_per_step = True
+    monitor = "accuracy"
 
     def __init__(
         self,
@@ -57,120 +58,124 @@ class Anticipate(nn.Module):
         self.logits = nn.Linear(input_size, len(self.leads) * len(vocabulary))
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """(T, 1 + leads) int64: the class at each of `times` plus each lead, UNKNOWN behind the last known moment."""
+        """(T, 1 + leads) int64: the class at each of `times` plus each lead; IGNORE_INDEX after the end of the
+        annotation, which is the last look or the end of the last span, whichever is later.
+        """
         if not row.spans or not len(times):
             return None
         moments = times[:, None] + np.array(self.leads)
-        found = np.full(moments.shape, self.vocabulary.index(self.background))
+        classes = np.full(moments.shape, self.vocabulary.index(self.background))
         for span in row.spans:
-            found[(moments >= span.start) & (moments < span.end)] = self.vocabulary.index(span.label)
-        found[(moments > times[-1]) & (moments >= row.spans[-1].end)] = UNKNOWN
-        return torch.from_numpy(found)
+            classes[(moments >= span.start) & (moments < span.end)] = self.vocabulary.index(span.label)
+        classes[(moments > times[-1]) & (moments >= row.spans[-1].end)] = IGNORE_INDEX
+        return torch.from_numpy(classes)
 
-    def step_logits(self, output: Tensor) -> Tensor:
+    def step_logits(self, step_output: Tensor) -> Tensor:
         """(..., H) -> (..., 1 + leads, C)."""
-        return self.logits(self.dropout(output)).unflatten(-1, (len(self.leads), len(self.vocabulary)))
+        return self.logits(self.dropout(step_output)).unflatten(-1, (len(self.leads), len(self.vocabulary)))
 
-    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """Cross-entropy, averaged over the steps and leads whose future is known."""
-        truth = self._truth(seen, batch)
-        logits = self.step_logits(seen.steps.zeroed().data)
+    def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
+        """Cross-entropy, averaged over the annotated steps and leads."""
+        target = self._target(output, batch)
+        logits = self.step_logits(output.steps.zeroed().data)
         total = F.cross_entropy(
             logits.flatten(0, 2),
-            truth.flatten(),
-            ignore_index=UNKNOWN,
+            target.flatten(),
+            ignore_index=IGNORE_INDEX,
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
-        return {self.name: total / (truth != UNKNOWN).sum().clamp(min=1)}
+        return {self.name: total / (target != IGNORE_INDEX).sum().clamp(min=1)}
 
-    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
-        """Keep the last step: all that the core knows stands there."""
-        data, lengths = seen.steps.data, seen.steps.lengths.to(seen.steps.data.device)
+    def observe(self, output: CoreOutput, memory: AnticipateMemory | None = None) -> AnticipateMemory:
+        """Keep the last valid step, which is all that the head reads."""
+        steps = output.steps
         if memory is None:
-            nothing = data.new_zeros((data.shape[0], data.shape[2]))
-            memory = nothing, torch.zeros((data.shape[0], 1), dtype=torch.bool, device=data.device)
-        if not data.shape[1]:
+            rows, _, width = steps.data.shape
+            memory = (
+                steps.data.new_zeros((rows, width)),
+                torch.zeros((rows, 1), dtype=torch.bool, device=steps.data.device),
+            )
+        if not steps.data.shape[1]:
             return memory
-        now = data[torch.arange(data.shape[0], device=data.device), (lengths - 1).clamp(min=0)]
-        is_new = (lengths > 0)[:, None]
-        return torch.where(is_new, now, memory[0]), is_new | memory[1]
+        is_new = (steps.lengths > 0)[:, None].to(steps.data.device)
+        return torch.where(is_new, steps.last(), memory[0]), is_new | memory[1]
 
     @torch.no_grad()
-    def answer(self, memory: Memory) -> list[Prediction]:
-        """For each row the classes now and at each lead; alike likely where nothing was seen."""
-        output, has_any = memory
-        probabilities = torch.where(has_any[:, :, None], self.step_logits(output), 0.0).float().softmax(-1).cpu()
+    def answer(self, memory: AnticipateMemory) -> list[Prediction]:
+        """The classes of each row, now and at each lead; equally probable for a row without steps."""
+        step_output, has_any = memory
+        probabilities = torch.where(has_any[:, :, None], self.step_logits(step_output), 0.0).float().softmax(-1).cpu()
         order = probabilities.argsort(dim=-1, descending=True, stable=True)
         names = self.vocabulary.names
         return [
             Anticipation(
                 tuple(
                     (lead, tuple((names[i], float(scores[i])) for i in ranks.tolist()))
-                    for lead, scores, ranks in zip(self.leads, p, o, strict=True)
+                    for lead, scores, ranks in zip(self.leads, row_scores, row_ranks, strict=True)
                 )
             )
-            for p, o in zip(probabilities, order, strict=True)
+            for row_scores, row_ranks in zip(probabilities, order, strict=True)
         ]
 
     @torch.no_grad()
-    def evidence(self, seen: Seen, batch: Batch) -> list[Tensor]:
-        """For each sample counts (1 + leads, 2, C then, C said) of the steps whose future is known: those where the class
-        then is that of now, and those where it is another.
+    def results(self, output: CoreOutput, batch: Batch) -> list[Tensor]:
+        """For each sample counts of its annotated steps, (1 + leads, 2, C true, C predicted). The second axis: the
+        class at the lead time equals that of now (0), or not (1).
         """
-        truth = self._truth(seen, batch).cpu()
-        said = self.step_logits(seen.steps.zeroed().data).argmax(-1).cpu()  # (B, T, 1 + leads)
+        targets = self._target(output, batch).cpu()
+        predictions = self.step_logits(output.steps.zeroed().data).argmax(-1).cpu()  # (B, T, 1 + leads)
         size = len(self.vocabulary)
         shape = (len(self.leads), 2, size, size)
-        samples = []
-        for then, answer in zip(truth, said, strict=True):
-            known = then != UNKNOWN
-            lead = torch.arange(len(self.leads)).expand_as(then)
-            cell = ((lead * 2 + (then != then[:, :1]).long()) * size + then) * size + answer
-            samples.append(torch.bincount(cell[known], minlength=int(np.prod(shape))).reshape(shape))
-        return samples
+        counts = []
+        for target, prediction in zip(targets, predictions, strict=True):
+            is_known = target != IGNORE_INDEX
+            lead = torch.arange(len(self.leads)).expand_as(target)
+            cell = ((lead * 2 + (target != target[:, :1]).long()) * size + target) * size + prediction
+            counts.append(torch.bincount(cell[is_known], minlength=int(np.prod(shape))).reshape(shape))
+        return counts
 
-    def metrics(self, evidence: Sequence[Tensor]) -> dict[str, Any]:
-        """By lead, over all steps: accuracy, its mean over classes, accuracy where the class changes until then, and two
-        answers that see nothing: the true class of now, and the class that is most frequent then. `accuracy` is
-        that of all leads above 0 together. Raises ValueError without a step to judge.
+    def metrics(self, results: Sequence[Tensor]) -> dict[str, Any]:
+        """By lead, over all steps: accuracy, its mean over classes, accuracy where the class differs from that of now
+        (`changed`), and two baselines: the true class of now, and the most frequent class. `accuracy` is that of all
+        leads above 0 together. Raises ValueError without an annotated step.
         """
-        counts = torch.stack(list(evidence)).sum(0).double()
+        counts = torch.stack(list(results)).sum(0).double()
         if not counts.sum():
             raise ValueError(
-                f"No step can be judged for '{self.name}': no row holds a known future. Give rows with spans that last "
-                "longer than the head's leads."
+                f"The head '{self.name}' has no step to evaluate: no row is annotated beyond its looks. "
+                "Give rows whose spans are longer than the head's leads."
             )
-        found: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         for lead, (same, changed) in zip(self.leads, counts, strict=True):
-            table = same + changed  # (then, said)
-            total, classes, right = table.sum().clamp(min=1), table.sum(1), table.diagonal()
-            found |= {
-                f"accuracy_{lead:g}": float(right.sum() / total),
-                f"mean_class_accuracy_{lead:g}": float((right / classes)[classes > 0].mean()),
+            confusion = same + changed  # (C true, C predicted)
+            total, per_class, correct = confusion.sum().clamp(min=1), confusion.sum(1), confusion.diagonal()
+            metrics |= {
+                f"accuracy_{lead:g}": float(correct.sum() / total),
+                f"mean_class_accuracy_{lead:g}": float((correct / per_class)[per_class > 0].mean()),
                 f"same_as_now_{lead:g}": float(same.sum() / total),
-                f"most_frequent_{lead:g}": float(classes.max() / total),
+                f"most_frequent_{lead:g}": float(per_class.max() / total),
             }
             if lead:
-                found[f"changed_{lead:g}"] = float(changed.diagonal().sum() / changed.sum().clamp(min=1))
-        hits, steps = _hits(counts)
-        found["accuracy"] = float(hits / steps.clamp(min=1))
-        found["count"] = int(counts[0].sum())
-        return found
+                metrics[f"changed_{lead:g}"] = float(changed.diagonal().sum() / changed.sum().clamp(min=1))
+        num_correct, num_steps = _correct_and_total(counts)
+        metrics["accuracy"] = float(num_correct / num_steps.clamp(min=1))
+        metrics["count"] = int(counts[0].sum())
+        return metrics
 
-    def interval(self, evidence: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of the accuracy over the leads above 0, drawn by groups."""
-        right, total = _hits(torch.stack(list(evidence)))
-        return ratio_interval(right, total, groups)
+    def confidence_interval(self, results: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % interval of the accuracy over the leads above 0, resampled by group."""
+        num_correct, num_steps = _correct_and_total(torch.stack(list(results)))
+        return ratio_interval(num_correct, num_steps, groups)
 
-    def _truth(self, seen: Seen, batch: Batch) -> Tensor:
-        """(B, T, 1 + leads), UNKNOWN in the padding."""
+    def _target(self, output: CoreOutput, batch: Batch) -> Tensor:
+        """(B, T, 1 + leads), IGNORE_INDEX in the padding."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        return torch.where(seen.steps.mask[:, :, None], target.data, UNKNOWN)
+        return torch.where(output.steps.mask[:, :, None], target.data, IGNORE_INDEX)
 
 
-def _hits(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts (..., 1 + leads, 2, then, said) -> how many answers to leads above 0 are right, and how many there are."""
-    later = counts[..., 1:, :, :, :]
-    return later.diagonal(dim1=-2, dim2=-1).sum((-1, -2, -3)), later.sum((-1, -2, -3, -4))
+def _correct_and_total(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts (..., 1 + leads, 2, C true, C predicted) -> numbers of correct and of all predictions at leads above 0."""
+    ahead = counts[..., 1:, :, :, :]
+    return ahead.diagonal(dim1=-2, dim2=-1).sum((-1, -2, -3)), ahead.sum((-1, -2, -3, -4))

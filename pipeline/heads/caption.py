@@ -1,7 +1,8 @@
-"""What happens, in a sentence: a second core writes while it looks back at what the first one saw.
+"""A head that describes a sequence in a sentence: a decoder with attention to the output of the core.
 
-In: what the core has seen (B, T, H). Out: loss terms and, as an answer, a sentence with its log-probability, and one for each span of
-another head where asked. With tokens for frames it translates. Knows nothing of videos or files.
+In: the output of the core (B, T, H). Out: loss terms and, as the prediction, a sentence with its log-probability. By
+config also a sentence for each span of a segment head. With an encoder of tokens it translates. Knows nothing of videos
+or files.
 """
 
 from __future__ import annotations
@@ -16,339 +17,331 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
-from pipeline.data.words import END, PAD, START, UNKNOWN, Words
+from pipeline.data.manifest_rows import Row
+from pipeline.data.tokenizer import END, PAD, START, UNKNOWN, Tokenizer
 from pipeline.heads.segment import Segment
+from pipeline.heads.span_pooling import SpanPooling, pooling_weights, step_weights
 from pipeline.metrics.bootstrap import ratio_interval, sums_interval
 from pipeline.metrics.captions import (
     CiderD,
     DocumentFrequencies,
     bleu_counts,
-    bleu_of,
+    bleu_from_counts,
     captions,
     document_frequencies,
     tokenize,
 )
-from pipeline.models.beam import Sentences, beam_search
-from pipeline.models.decoder import Attention, Decoder, Glimpse, WriterCell
-from pipeline.models.prediction import Description, Prediction, Spans
-from pipeline.models.sampling import sample
-from pipeline.models.seen import Seen
-from pipeline.padded import Padded, joined, stack
+from pipeline.models.core_output import CoreOutput
+from pipeline.models.prediction import Description, Prediction, ScoredSpans
+from pipeline.models.text.attention_decoder import Attention, AttentionDecoder, AttentionMemory, DecoderCell
+from pipeline.models.text.beam_search import Hypotheses, beam_search
+from pipeline.models.text.sampling import sample
+from pipeline.padded import Padded, concat_windows, stack
 
-Memory = tuple[Padded, ...]
-"""The steps (B, T, H) of every window so far."""
+CaptionMemory = tuple[Padded, ...]
+"""The outputs of the core (B, T, H) of every window so far."""
 
-Watch = Literal["cider_d", "bleu_4"]
-MOST_SPANS = 64
+CaptionMetric = Literal["cider_d", "bleu_4"]
 
 
-class Evidence(NamedTuple):
-    """One sample: the sentence that was written, those that people wrote, and the log-probability of the first of these a token."""
+class CaptionResult(NamedTuple):
+    """One sample: predicted sentence, reference sentences, and the log-probability a token of the first reference."""
 
-    said: str
-    written: tuple[str, ...]
+    sentence: str
+    references: tuple[str, ...]
     log_probability: float
 
 
 class Caption(nn.Module):
-    """A decoder over the steps, and the ways to train it.
+    """A decoder with attention to the steps, and the ways to train it.
 
-    words: the vocabulary of the sentences. attention, feed, cell, hidden, size, dropout: see `Decoder`. max_length: tokens of a
-    sentence at most, the end included; longer ones are cut in training. label_smoothing: of the cross-entropy (Szegedy et al.
-    2016). sampling: the share of words that are replaced by the model's own before they are read again in training (Bengio et
-    al. 2015; in two passes without a loop, Mihaylova & Martins 2019). self_critical: sentences are drawn and rewarded by their
-    CIDEr-D above that of the greedy one (Rennie et al. 2017) instead; it goes on from a trained model. width, length_power,
-    no_repeated: of the beam search that answers. rate: steps a second. watch: the metric that chooses the best epoch. segment: a head
-    whose spans are looked back at, each by the mean of its steps and its place in their order, instead of the steps: in training the
-    true spans, in answers those that it finds.
+    Args:
+        tokenizer: of the sentences.
+        rate: steps a second.
+        attention, cell, hidden, embedding_size, dropout, input_feeding: see `AttentionDecoder`.
+        max_length: the largest number of tokens of a sentence, with the end token. In training, longer ones are cut.
+        label_smoothing: of the cross-entropy (Szegedy et al. 2016).
+        scheduled_sampling: in training, the share of input tokens that are replaced by tokens that the model samples
+            (Bengio et al. 2015; in two parallel passes: Mihaylova & Martins 2019).
+        self_critical: in place of the cross-entropy, sentences are sampled, and their reward is their CIDEr-D minus
+            that of the greedy sentence (Rennie et al. 2017). This fine-tunes a trained model.
+        beam_width, length_penalty, no_repeat_ngram: of the beam search at inference.
+        segment_head: the name of the segment head whose spans `describe` gets; None: it gets none.
+        monitor: the metric that chooses the best epoch.
+        segment: a segment head. The decoder then attends to its spans in place of the steps, see `SpanPooling`: to the
+            true spans in training, to the predicted ones at inference.
     """
 
     opponent: nn.Module | None
-    stepwise = False
+    is_per_step = False
 
     def __init__(
         self,
         *,
         name: str,
         input_size: int,
-        words: Words,
+        tokenizer: Tokenizer,
         rate: float,
         attention: Attention = "soft",
-        cell: WriterCell = "gru",
+        cell: DecoderCell = "gru",
         hidden: int = 256,
-        size: int = 256,
+        embedding_size: int = 256,
         dropout: float = 0.3,
         max_length: int = 40,
         label_smoothing: float = 0.1,
-        sampling: float = 0.0,
+        scheduled_sampling: float = 0.0,
         self_critical: bool = False,
-        width: int = 5,
-        length_power: float = 0.7,
-        no_repeated: int | None = None,
-        describes: str | None = None,
-        feed: bool = False,
-        watch: Watch = "cider_d",
+        beam_width: int = 5,
+        length_penalty: float = 0.7,
+        no_repeat_ngram: int | None = None,
+        segment_head: str | None = None,
+        input_feeding: bool = False,
+        monitor: CaptionMetric = "cider_d",
         segment: Segment | None = None,
     ) -> None:
         super().__init__()
         self.opponent = None
-        self.name, self.words, self.rate, self.describes = name, words, rate, describes
-        self.max_length, self.label_smoothing, self.sampling = max_length, label_smoothing, sampling
-        self.self_critical, self.width, self.length_power, self.no_repeated = (
-            self_critical,
-            width,
-            length_power,
-            no_repeated,
-        )
-        self.watched: str = watch
+        self.name, self.tokenizer, self.rate, self.segment_head = name, tokenizer, rate, segment_head
+        self.max_length, self.label_smoothing, self.scheduled_sampling = max_length, label_smoothing, scheduled_sampling
+        self.self_critical, self.beam_width = self_critical, beam_width
+        self.length_penalty, self.no_repeat_ngram = length_penalty, no_repeat_ngram
+        self.monitor: str = monitor
         self._frequencies: DocumentFrequencies | None = None
-        self._segment = (segment,)  # in a tuple: it is a head of its own, and is stored there
-        self.place = nn.Embedding(MOST_SPANS, input_size) if segment is not None else None
-        self.decoder = Decoder(
-            vocabulary=len(words),
-            size=size,
+        self.span_pooling = None if segment is None else SpanPooling(segment, input_size)
+        self.decoder = AttentionDecoder(
+            vocabulary_size=len(tokenizer),
+            embedding_size=embedding_size,
             input_size=input_size,
             cell=cell,
             hidden=hidden,
             attention=attention,
             dropout=dropout,
-            feed=feed,
+            input_feeding=input_feeding,
         )
 
-    def read(self, rows: Sequence[Row]) -> None:
-        """Before training: in how many videos of the training part n-grams stand, which rewards are weighed by."""
+    def fit_rows(self, rows: Sequence[Row]) -> None:
+        """Before self-critical training: in how many training videos each n-gram occurs, for the weights of CIDEr-D."""
         if self.self_critical:
-            written = [[self._ids(text) for text in row.captions] for row in rows if row.captions]
-            self._frequencies = document_frequencies(written)
+            references = [[self._encode(text) for text in row.captions] for row in rows if row.captions]
+            self._frequencies = document_frequencies(references)
 
-    def _shares(self, steps: Padded, batch: Batch | None = None) -> list[Tensor] | None:
-        """Of each row (E, T): which steps each span is the mean of; None where the steps themselves are looked at. The true spans in
-        training, else those that the other head finds; where there are none the whole is one.
-        """
-        (segment,) = self._segment
-        if segment is None:
-            return None
-        if self.training and batch is not None:
-            labels = batch.target(segment.name)
-            assert isinstance(labels, Padded)
-            runs = [segment.runs_of(row) for row in labels.unpad()]
-        else:
-            runs = segment.runs(steps)
-        return [_means(row, length, steps.data) for row, length in zip(runs, steps.lengths.tolist(), strict=True)]
-
-    def _looked_at(self, steps: Padded, shares: list[Tensor] | None) -> Padded:
-        """What the decoder looks back at: the steps (B, T, H), or the spans of each row in their order (B, E, H)."""
-        if shares is None:
-            return steps
-        assert self.place is not None
-        rows = [share @ row for share, row in zip(shares, steps.zeroed().unpad(), strict=True)]
-        return stack([row + self.place.weight[: len(row)] for row in rows])
-
-    def _ids(self, text: str) -> list[int]:
-        return [*self.words.encode(text)[: self.max_length - 1], END]
+    def _encode(self, text: str) -> list[int]:
+        return [*self.tokenizer.encode(text)[: self.max_length - 1], END]
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """Every sentence of the row, (R, L) int64: its tokens, the end, padding. L is the same for all rows."""
+        """Every sentence of the row, (R, L) int64: its tokens, the end token, padding. L is the same for all rows."""
         if not row.captions:
             return None
-        found = torch.full((len(row.captions), self.max_length), PAD, dtype=torch.int64)
-        for place, text in enumerate(row.captions):
-            ids = self._ids(text)
-            found[place, : len(ids)] = torch.tensor(ids)
-        return found
+        target = torch.full((len(row.captions), self.max_length), PAD, dtype=torch.int64)
+        for sentence, text in zip(target, row.captions, strict=True):
+            ids = self._encode(text)
+            sentence[: len(ids)] = torch.tensor(ids)
+        return target
 
-    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """Cross-entropy a token of one sentence of each row (in training drawn, else the first), or the self-critical loss."""
+    def _span_weights(self, steps: Padded, batch: Batch | None = None) -> list[Tensor] | None:
+        return None if self.span_pooling is None else self.span_pooling.weights(steps, batch)
+
+    def _attention_memory(self, steps: Padded, span_weights: list[Tensor] | None) -> AttentionMemory:
+        """What the decoder attends to: the steps (B, T, H), or the spans of each row (B, E, H)."""
+        if self.span_pooling is not None and span_weights is not None:
+            steps = self.span_pooling(steps, span_weights)
+        return self.decoder.attention_memory(steps)
+
+    def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
+        """The cross-entropy a token of one sentence of each row (in training a random one, else the first), or the
+        self-critical loss.
+        """
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        glimpse = self.decoder.glimpse(self._looked_at(seen.steps, self._shares(seen.steps, batch)))
+        attention_memory = self._attention_memory(output.steps, self._span_weights(output.steps, batch))
         if self.self_critical and self.training:
-            return {self.name: self._self_critical(glimpse, target)}
-        written = self._one_of(target)
-        logits, mask = self._teach(glimpse, written), written.mask
-        every = F.cross_entropy(
-            logits.float(), written.data[mask], reduction="sum", label_smoothing=self.label_smoothing
+            return {self.name: self._self_critical_loss(attention_memory, target)}
+        sentences = self._choose_sentences(target)
+        logits, mask = self._next_token_logits(attention_memory, sentences), sentences.mask
+        loss = F.cross_entropy(
+            logits.float(), sentences.data[mask], reduction="sum", label_smoothing=self.label_smoothing
         )
-        return {self.name: every / mask.sum().clamp(min=1)}
+        return {self.name: loss / mask.sum().clamp(min=1)}
 
-    def _one_of(self, target: Padded) -> Padded:
+    def _choose_sentences(self, target: Padded) -> Padded:
         """(B, R, L) -> one sentence of each row (B, L), as long as the longest of them."""
         counts = target.lengths.clamp(min=1)
-        which = (torch.rand(len(counts)) * counts).long() if self.training else torch.zeros_like(counts)
-        rows = target.data[torch.arange(len(counts)), which.to(target.data.device)]
+        index = (torch.rand(len(counts)) * counts).long() if self.training else torch.zeros_like(counts)
+        rows = target.data[torch.arange(len(counts)), index.to(target.data.device)]
         lengths = (rows != PAD).sum(1).cpu()
         return Padded(rows[:, : max(1, int(lengths.max()))], lengths)
 
-    def _teach(self, glimpse: Glimpse, written: Padded) -> Tensor:
-        """Logits (N, V) of each of the N words of all rows, from those before it."""
-        before = _shifted(written)
-        if self.training and self.sampling:
+    def _next_token_logits(self, attention_memory: AttentionMemory, sentences: Padded) -> Tensor:
+        """Logits (N, V) of each of the N tokens of all sentences, by teacher forcing or scheduled sampling."""
+        inputs = _shift_right(sentences)
+        if self.training and self.scheduled_sampling:
             with torch.no_grad():
-                own = self.decoder(glimpse, before)[0].softmax(-1)
-                said = torch.multinomial(own.flatten(0, 1), 1).reshape(written.data.shape)
-                is_own = torch.rand(said.shape, device=said.device) < self.sampling
-                mixed = torch.where(is_own, said, written.data)
-            before = _shifted(Padded(mixed, written.lengths))
-        return self.decoder(glimpse, before, only=written.mask)[0]
+                probabilities = self.decoder(attention_memory, inputs)[0].softmax(-1)
+                sampled = torch.multinomial(probabilities.flatten(0, 1), 1).reshape(sentences.data.shape)
+                is_sampled = torch.rand(sampled.shape, device=sampled.device) < self.scheduled_sampling
+                mixed = torch.where(is_sampled, sampled, sentences.data)
+            inputs = _shift_right(Padded(mixed, sentences.lengths))
+        return self.decoder(attention_memory, inputs, positions=sentences.mask)[0]
 
-    def _self_critical(self, glimpse: Glimpse, target: Padded) -> Tensor:
-        """- (reward of a drawn sentence - reward of the greedy one) x its log-probability: its gradient is, on average, that of
-        minus the expected reward (Williams 1992).
+    def _self_critical_loss(self, attention_memory: AttentionMemory, target: Padded) -> Tensor:
+        """- (reward of a sampled sentence - reward of the greedy sentence) * log-probability of the sampled one. Its
+        expected gradient is that of minus the expected reward (REINFORCE with a baseline, Williams 1992).
         """
-        assert self._frequencies is not None, "`read` comes before training"
-        references = [[_cut(ids) for ids in row.tolist()] for row in target.unpad()]
-        generator = torch.Generator(glimpse.mask.device)
+        assert self._frequencies is not None, "`fit_rows` comes before training"
+        references = [[_until_end(ids) for ids in row.tolist()] for row in target.unpad()]
+        generator = torch.Generator(attention_memory.mask.device)
         generator.manual_seed(int(torch.randint(2**31, (1,))))
-        begin, start = self.decoder.begin(glimpse), self._start(glimpse)
-        drawn = sample(
-            self.decoder.step(glimpse), begin, start, end=END, max_length=self.max_length, generator=generator
+        sampled = sample(
+            self.decoder.step(attention_memory),
+            self.decoder.initial_state(attention_memory),
+            self._start_tokens(attention_memory),
+            end=END,
+            max_length=self.max_length,
+            generator=generator,
         )
         was_training = self.training
         self.eval()
-        greedy = self._search(glimpse, width=1)
+        greedy = self._beam_search(attention_memory, beam_width=1)
         self.train(was_training)
-        judge = CiderD(references, self._frequencies)
-        rewards = [judge.scores([_cut(row.tolist()) for row in found.tokens[:, 0]]) for found in (drawn, greedy)]
-        gain = torch.from_numpy(rewards[0] - rewards[1]).to(drawn.log_probability)
-        return -(gain[:, None] * drawn.log_probability).mean()
+        cider = CiderD(references, self._frequencies)
+        rewards, baseline = (
+            cider.scores([_until_end(row.tolist()) for row in hypotheses.tokens[:, 0]])
+            for hypotheses in (sampled, greedy)
+        )
+        advantage = torch.from_numpy(rewards - baseline).to(sampled.log_probability)
+        return -(advantage[:, None] * sampled.log_probability).mean()
 
-    def _start(self, glimpse: Glimpse) -> Tensor:
-        return torch.full((len(glimpse.mask),), START, device=glimpse.mask.device)
+    def _start_tokens(self, attention_memory: AttentionMemory) -> Tensor:
+        mask = attention_memory.mask
+        return torch.full((len(mask),), START, device=mask.device)
 
-    def _search(self, glimpse: Glimpse, width: int) -> Sentences:
-        said = self.decoder.step(glimpse)
+    def _beam_search(self, attention_memory: AttentionMemory, beam_width: int) -> Hypotheses:
+        decoder_step = self.decoder.step(attention_memory)
 
         def step(tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-            scores, state = said(tokens, state)
+            scores, state = decoder_step(tokens, state)
             return scores.index_fill(1, torch.tensor([PAD, UNKNOWN, START], device=scores.device), -torch.inf), state
 
         return beam_search(
             step,
-            self.decoder.begin(glimpse),
-            self._start(glimpse),
+            self.decoder.initial_state(attention_memory),
+            self._start_tokens(attention_memory),
             end=END,
-            width=width,
+            width=beam_width,
             max_length=self.max_length,
-            length_power=self.length_power,
-            no_repeated=self.no_repeated,
+            length_penalty=self.length_penalty,
+            no_repeat_ngram=self.no_repeat_ngram,
         )
 
-    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
-        """Keep these steps: what is written may look back at any of them."""
-        return (*(memory or ()), seen.steps)
+    def observe(self, output: CoreOutput, memory: CaptionMemory | None = None) -> CaptionMemory:
+        """Keep these steps, because the decoder may attend to any of them."""
+        return (*(memory or ()), output.steps)
 
     @torch.no_grad()
-    def answer(self, memory: Memory) -> Sequence[Prediction]:
+    def answer(self, memory: CaptionMemory) -> Sequence[Prediction]:
         """A sentence for every row."""
-        steps = joined(memory)
-        return self._write(steps, self._shares(steps))
+        steps = concat_windows(memory)
+        return self._descriptions(steps, self._span_weights(steps))
 
     @torch.no_grad()
-    def describe(self, memory: Memory, spans: Spans) -> Prediction:
-        """A sentence for the whole of one video and one for each of its spans, from the steps within it: dense captioning
-        (Krishna et al. 2017) on the spans of another head.
+    def describe(self, memory: CaptionMemory, spans: ScoredSpans) -> Prediction:
+        """A sentence for one whole video, and one for each of its spans from the steps within the span: dense
+        captioning (Krishna et al. 2017), with the spans of a segment head.
         """
-        whole = joined(memory)
+        whole = concat_windows(memory)
         assert len(whole.lengths) == 1
         steps = whole.unpad()[0]
         runs = [(int(a * self.rate), max(int(a * self.rate) + 1, round(b * self.rate))) for a, b, _, _ in spans]
-        is_of_spans = self.place is not None
-        about = self._write(whole, [_means(runs, len(steps), steps)] if is_of_spans else None)[0]
+        has_pooling = self.span_pooling is not None
+        whole_weights = [pooling_weights(runs, len(steps), steps)] if has_pooling else None
+        (description,) = self._descriptions(whole, whole_weights)
         if not spans:
-            return replace(about, spans=())
-        pieces = [steps[start:stop] for start, stop in runs]
-        each = [_means([], len(piece), piece) for piece in pieces] if is_of_spans else None
-        dense = zip(spans, self._write(stack(pieces), each), strict=True)
-        told = tuple(
-            (a, b, one.sentence, float(np.exp(one.log_probability / max(1, len(one.tokens)))))
-            for (a, b, _, _), one in dense
+            return replace(description, spans=())
+        parts = [steps[start:stop] for start, stop in runs]
+        part_weights = [pooling_weights([], len(part), part) for part in parts] if has_pooling else None
+        described = tuple(
+            (start, end, part.sentence, float(np.exp(part.log_probability / max(1, len(part.tokens)))))
+            for (start, end, _, _), part in zip(spans, self._descriptions(stack(parts), part_weights), strict=True)
         )
-        return replace(about, spans=told)
+        return replace(description, spans=described)
 
-    def _write(self, steps: Padded, shares: list[Tensor] | None) -> list[Description]:
+    def _descriptions(self, steps: Padded, span_weights: list[Tensor] | None) -> list[Description]:
         """The best sentence of each row."""
-        glimpse = self.decoder.glimpse(self._looked_at(steps, shares))
-        found = self._search(glimpse, self.width)
-        said = Padded(found.tokens[:, 0], found.lengths[:, 0].cpu())
-        _, weights = self.decoder(glimpse, _shifted(said))
-        if shares is not None:  # how much of a span was looked at -> how much of each of its steps
-            every = [weights[i, :, : len(share)] @ share for i, share in enumerate(shares)]
-            weights = torch.stack([F.pad(one, (0, steps.data.shape[1] - one.shape[1])) for one in every])
-        rows = zip(said.unpad(), found.log_probability[:, 0].tolist(), weights, steps.lengths.tolist(), strict=True)
+        attention_memory = self._attention_memory(steps, span_weights)
+        hypotheses = self._beam_search(attention_memory, self.beam_width)
+        best = Padded(hypotheses.tokens[:, 0], hypotheses.lengths[:, 0].cpu())
+        _, weights = self.decoder(attention_memory, _shift_right(best))
+        if span_weights is not None:
+            weights = step_weights(weights, span_weights, steps.data.shape[1])
+        log_probabilities = hypotheses.log_probability[:, 0].tolist()
+        rows = zip(best.unpad(), log_probabilities, weights, steps.lengths.tolist(), strict=True)
         return [
             Description(
-                self.words.decode(ids.tolist()),
-                sure,
-                tuple(self.words.names[i] for i in ids.tolist()),
-                tuple(map(tuple, looks[: len(ids), :length].float().tolist())),
+                self.tokenizer.decode(ids.tolist()),
+                log_probability,
+                tuple(self.tokenizer.names[i] for i in ids.tolist()),
+                tuple(map(tuple, row_weights[: len(ids), :num_steps].float().tolist())),
             )
-            for ids, sure, looks, length in rows
+            for ids, log_probability, row_weights, num_steps in rows
         ]
 
     @torch.no_grad()
-    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
-        """What is written about each sample, beside what people wrote."""
+    def results(self, output: CoreOutput, batch: Batch) -> list[CaptionResult]:
+        """The predicted sentence of each sample, and its references."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        glimpse = self.decoder.glimpse(self._looked_at(seen.steps, self._shares(seen.steps)))
-        found = self._search(glimpse, self.width)
+        attention_memory = self._attention_memory(output.steps, self._span_weights(output.steps))
+        hypotheses = self._beam_search(attention_memory, self.beam_width)
         first = Padded(target.data[:, 0], (target.data[:, 0] != PAD).sum(1).cpu())
-        every = self.decoder(glimpse, _shifted(first))[0].float().log_softmax(-1)
-        likely = every.gather(2, first.data[:, :, None])[:, :, 0]
-        sure = torch.where(first.mask, likely, 0.0).sum(1) / first.mask.sum(1).clamp(min=1)
+        log_probabilities = self.decoder(attention_memory, _shift_right(first))[0].float().log_softmax(-1)
+        log_probabilities = log_probabilities.gather(2, first.data[:, :, None])[:, :, 0]
+        means = torch.where(first.mask, log_probabilities, 0.0).sum(1) / first.mask.sum(1).clamp(min=1)
+        decode = self.tokenizer.decode
         return [
-            Evidence(
-                self.words.decode(ids.tolist()), tuple(self.words.decode(_cut(r)) for r in refs.tolist()), probability
-            )
-            for ids, refs, probability in zip(found.tokens[:, 0], target.unpad(), sure.tolist(), strict=True)
+            CaptionResult(decode(ids.tolist()), tuple(decode(_until_end(r)) for r in references.tolist()), mean)
+            for ids, references, mean in zip(hypotheses.tokens[:, 0], target.unpad(), means.tolist(), strict=True)
         ]
 
-    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
-        """BLEU-1 ... BLEU-4, ROUGE-L, CIDEr-D against all sentences of each row, and the perplexity of the first of them a
-        token. CIDEr-D needs two rows: nan for one.
+    def metrics(self, results: Sequence[CaptionResult]) -> dict[str, Any]:
+        """BLEU-1 ... BLEU-4, ROUGE-L and CIDEr-D against all references of each row, and the perplexity a token of the
+        first reference. CIDEr-D needs two rows: it is nan for one.
         """
-        said, written = _tokens(evidence)
-        more = {"perplexity": float(np.exp(-np.mean([e.log_probability for e in evidence])))} if evidence else {}
-        if len(evidence) < 2:
-            counts = [bleu_counts(s, w) for s, w in zip(said, written, strict=True)]
-            found = bleu_of(np.sum(counts, axis=0)) if counts else [float("nan")] * 4
-            names = [f"bleu_{order}" for order in (1, 2, 3, 4)]
-            scores = dict(zip(names, map(float, found), strict=True))
-            return {**scores, "cider_d": float("nan"), **more, "count": len(evidence)}
-        return {**captions(said, written), **more}
+        hypotheses, references = _tokenized(results)
+        log_probabilities = [result.log_probability for result in results]
+        likelihood = {"perplexity": float(np.exp(-np.mean(log_probabilities)))} if results else {}
+        if len(results) >= 2:
+            return {**captions(hypotheses, references), **likelihood}
+        counts = [bleu_counts(*pair) for pair in zip(hypotheses, references, strict=True)]
+        scores = bleu_from_counts(np.sum(counts, axis=0)) if counts else [float("nan")] * 4
+        bleu = {f"bleu_{order}": float(score) for order, score in zip((1, 2, 3, 4), scores, strict=True)}
+        return {**bleu, "cider_d": float("nan"), **likelihood, "count": len(results)}
 
-    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of the watched metric, drawn by groups."""
-        said, written = _tokens(evidence)
-        if self.watched == "bleu_4":
-            counts = np.stack([bleu_counts(s, w) for s, w in zip(said, written, strict=True)])
-            return sums_interval(lambda sums: bleu_of(sums)[:, 3], counts, groups)
-        if len(evidence) < 2:
+    def confidence_interval(
+        self, results: Sequence[CaptionResult], groups: Sequence[str | None]
+    ) -> tuple[float, float]:
+        """The 95 % interval of the `monitor` metric, resampled by group."""
+        hypotheses, references = _tokenized(results)
+        if self.monitor == "bleu_4":
+            counts = np.stack([bleu_counts(*pair) for pair in zip(hypotheses, references, strict=True)])
+            return sums_interval(lambda sums: bleu_from_counts(sums)[:, 3], counts, groups)
+        if len(results) < 2:
             return float("nan"), float("nan")
-        return ratio_interval(CiderD(written).scores(said), None, groups)
+        return ratio_interval(CiderD(references).scores(hypotheses), None, groups)
 
 
-def _means(runs: Sequence[tuple[int, int]], length: int, like: Tensor) -> Tensor:
-    """(E, T): each row takes the mean of the steps of one run; of all steps where there is no run."""
-    runs = [(a, min(b, length)) for a, b in runs if a < length][:MOST_SPANS] or [(0, length)]
-    shares = like.new_zeros((len(runs), length))
-    for row, (start, stop) in zip(shares, runs, strict=True):
-        row[start:stop] = 1.0 / max(1, stop - start)
-    return shares
+def _tokenized(results: Sequence[CaptionResult]) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """The predicted sentence and the references of each result, as words."""
+    references = [[tokenize(text) for text in result.references] for result in results]
+    return [tokenize(result.sentence) for result in results], references
 
 
-def _tokens(evidence: Sequence[Evidence]) -> tuple[list[list[str]], list[list[list[str]]]]:
-    return [tokenize(e.said) for e in evidence], [[tokenize(text) for text in e.written] for e in evidence]
+def _shift_right(sentences: Padded) -> Padded:
+    """The decoder's inputs: the start token, then all tokens but the last."""
+    start = torch.full_like(sentences.data[:, :1], START)
+    return Padded(torch.cat([start, sentences.data[:, :-1]], dim=1), sentences.lengths)
 
 
-def _shifted(words: Padded) -> Padded:
-    """What is read before each word: the start, then the words but the last."""
-    start = torch.full_like(words.data[:, :1], START)
-    return Padded(torch.cat([start, words.data[:, :-1]], dim=1), words.lengths)
-
-
-def _cut(ids: Sequence[int]) -> list[int]:
-    """The tokens up to the end, with it."""
-    kept = [i for i in ids if i != PAD]
-    return kept[: kept.index(END) + 1] if END in kept else kept
+def _until_end(ids: Sequence[int]) -> list[int]:
+    """The tokens up to the end token, which is included, without padding."""
+    tokens = [i for i in ids if i != PAD]
+    return tokens[: tokens.index(END) + 1] if END in tokens else tokens

@@ -1,6 +1,7 @@
-"""Which class: one label for a sequence.
+"""A head that classifies a sequence: one label for all of it.
 
-In: what the core has seen (B, T, H). Out: logits and, as an answer, ranked class names. Knows nothing of videos.
+In: the output of the core (B, T, H). Out: logits and, as the prediction, class names ranked by probability. Knows
+nothing of videos.
 """
 
 from __future__ import annotations
@@ -16,60 +17,72 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
+from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.trust import FEWEST, KEPT, Trust
+from pipeline.heads.confidence import KEEP_SHARE, MIN_VALIDATION_SAMPLES, Confidence
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from pipeline.metrics.classification import classification
-from pipeline.metrics.early import early_curve, mean_time_to_decision
-from pipeline.models.head import Decided, Following
+from pipeline.metrics.early_recognition import early_curve, mean_time_to_decision
+from pipeline.models.core_output import CoreOutput
+from pipeline.models.head import OnlineLabels, StreamMemory
 from pipeline.models.prediction import Classification, Prediction
-from pipeline.models.seen import Seen
 from pipeline.padded import Padded
 
 Pool = Literal["mean", "last", "attention"]
-Memory = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""(weighted sum of logits (B, C), sum of weights (B, 1), largest attention score so far (B, 1); sum of what the core was
-given (B, P), how many steps of it (B, 1))."""
-
-WHOLE = ("total", "weight", "peak", "given", "inputs")
-"""The names of these five in what follows a stream."""
 
 
-class Evidence(NamedTuple):
-    """Of one sample: logits (C,) of the one answer, before any temperature; label; features (P,), the mean of what the
-    core was given; prefixes (T, C), the answer after each step; right_steps, how many of the steps alone are right.
+class ClassifyMemory(NamedTuple):
+    """Sums over the steps so far.
+
+    logit_sum: (B, C), of the weighted step logits. weight_sum: (B, 1), of the weights. max_score: (B, 1), the largest
+    attention score. input_sum: (B, P), of the core's inputs. num_inputs: (B, 1), how many inputs there were.
+    """
+
+    logit_sum: Tensor
+    weight_sum: Tensor
+    max_score: Tensor
+    input_sum: Tensor
+    num_inputs: Tensor
+
+
+class ClassifyResult(NamedTuple):
+    """One sample.
+
+    logits: (C,), pooled, before the temperature. label: the target. features: (P,), the mean of the core's inputs.
+    prefix_logits: (T, C), the pooled logits of each prefix of the sequence. num_correct_steps: how many single steps
+    have the target as their most probable class.
     """
 
     logits: Tensor
     label: int
     features: Tensor
-    prefixes: Tensor
-    right_steps: int
+    prefix_logits: Tensor
+    num_correct_steps: int
 
 
-def scores_and_labels(evidence: Sequence[Evidence]) -> tuple[Tensor, Tensor]:
-    """Of all samples: (N, C) and (N,)."""
-    return torch.stack([e.logits for e in evidence]), torch.tensor([e.label for e in evidence])
+def logits_and_labels(results: Sequence[ClassifyResult]) -> tuple[Tensor, Tensor]:
+    """The logits (N, C) and labels (N,) of all samples."""
+    return torch.stack([result.logits for result in results]), torch.tensor([result.label for result in results])
 
 
 class Classify(nn.Module):
-    """A linear layer on every step, and a way to make one answer of the steps.
+    """A linear layer on every step, and a pooling of the step logits over time.
 
-    pool: `mean` averages the step logits (after Ng et al. 2015, "Beyond Short Snippets": it gives the early answer for
-    free), `last` reads the last valid step, `attention` weighs the step logits by a learned score (softmax over time).
-    All three fold over windows: the memory of two windows equals that of the whole.
+    pool: `mean` averages the step logits (after Ng et al. 2015, "Beyond Short Snippets"), `last` takes those of the
+    last valid step, `attention` weights them by a softmax over time of a learned score. With each of the three, the
+    memory of several windows equals that of the whole sequence, and a prediction exists after every step.
 
-    class_weights: one factor a class on its samples' loss, mean 1 over the training samples, or None.
-    step_loss: weight in [0, 1] of the mean cross-entropy of each step beside that of the pooled answer; it makes the
-    early answers good. watched_size: P, the width of what the core is given; 0 where nobody asks what is unknown.
+    class_weights: a factor for each class on the loss of its samples, or None.
+    step_loss_share: in [0, 1], the share of the mean cross-entropy of the single steps in the loss. It improves the
+    predictions after few steps.
+    core_input_size: P, the width of the core's input; 0 where no distance for unknown classes is needed.
     """
 
     opponent: nn.Module | None
-    stepwise = False
+    is_per_step = False
     delay_steps = 0
-    watched = "accuracy"
+    monitor = "accuracy"
 
     def __init__(
         self,
@@ -77,22 +90,22 @@ class Classify(nn.Module):
         name: str,
         input_size: int,
         vocabulary: Vocabulary,
-        watched_size: int = 0,
+        core_input_size: int = 0,
         pool: Pool = "mean",
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
-        step_loss: float = 0.0,
+        step_loss_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.opponent = None
         self.name, self.vocabulary, self.pool = name, vocabulary, pool
-        self.label_smoothing, self.step_loss = label_smoothing, step_loss
+        self.label_smoothing, self.step_loss_share = label_smoothing, step_loss_share
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(input_size, len(vocabulary))
-        self.score = nn.Linear(input_size, 1) if pool == "attention" else None
-        self.watched_size = watched_size
-        self.trust = Trust(num_classes=len(vocabulary), size=watched_size)
+        self.attention_score = nn.Linear(input_size, 1) if pool == "attention" else None
+        self.core_input_size = core_input_size
+        self.confidence = Confidence(num_classes=len(vocabulary), size=core_input_size)
         weights = torch.ones(len(vocabulary)) if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -100,198 +113,217 @@ class Classify(nn.Module):
         """The index of the row's label, a scalar int64."""
         return None if row.label is None else torch.tensor(self.vocabulary.index(row.label))
 
-    def step_logits(self, seen: Seen) -> Tensor:
-        """(B, T, C): the answer that each step would give."""
-        return self.logits(self.dropout(seen.steps.zeroed().data))
+    def step_logits(self, output: CoreOutput) -> Tensor:
+        """(B, T, C): the logits of each single step."""
+        return self.logits(self.dropout(output.steps.zeroed().data))
 
-    def pooled(self, memory: Memory) -> Tensor:
-        """(B, C): the logits of the one answer; zeros where nothing was seen."""
-        total, weight, *_ = memory
-        return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+    def pooled(self, memory: ClassifyMemory) -> Tensor:
+        """(B, C): the pooled logits; zeros for a row without steps."""
+        smallest = torch.finfo(memory.weight_sum.dtype).tiny
+        return memory.logit_sum / memory.weight_sum.clamp(min=smallest)
 
-    def features(self, memory: Memory) -> Tensor:
-        """(B, P): the mean of what the core was given; nan where nothing was seen."""
-        return memory[3] / memory[4]
+    def features(self, memory: ClassifyMemory) -> Tensor:
+        """(B, P): the mean of the core's inputs; nan for a row without steps."""
+        return memory.input_sum / memory.num_inputs
 
-    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """Cross-entropy of the pooled answer (and of the steps), averaged over the batch."""
+    def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
+        """Cross-entropy of the pooled logits (and of the steps), averaged over the batch."""
         target = batch.target(self.name)
         assert isinstance(target, Tensor)
-        seen = seen if self.step_loss else self._what_counts(seen)
-        logits = self.step_logits(seen)
+        output = output if self.step_loss_share else self._needed_steps(output)
+        logits = self.step_logits(output)
         weights = self.get_buffer("class_weights")[target]
-        whole = F.cross_entropy(
-            self.pooled(self._fold(seen, logits, None)), target, reduction="none", label_smoothing=self.label_smoothing
-        )
-        terms = {self.name: (weights * whole).mean() * (1.0 - self.step_loss)}
-        if self.step_loss:
-            mask = seen.steps.mask
-            every = F.cross_entropy(
+        pooled = self.pooled(self._add(output, logits, None))
+        losses = F.cross_entropy(pooled, target, reduction="none", label_smoothing=self.label_smoothing)
+        terms = {self.name: (weights * losses).mean() * (1.0 - self.step_loss_share)}
+        if self.step_loss_share:
+            mask = output.steps.mask
+            step_losses = F.cross_entropy(
                 logits.transpose(1, 2),
                 target[:, None].expand(mask.shape),
                 reduction="none",
                 label_smoothing=self.label_smoothing,
             )
-            mean = torch.where(mask, every, 0.0).sum(1) / mask.sum(1).clamp(min=1)
-            terms[f"{self.name}_steps"] = (weights * mean).mean() * self.step_loss
+            means = torch.where(mask, step_losses, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+            terms[f"{self.name}_steps"] = (weights * means).mean() * self.step_loss_share
         return terms
 
-    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
-        """Fold these steps into the memory."""
-        counted = self._what_counts(seen)
-        return self._fold(counted, self.step_logits(counted), memory, seen.inputs)
+    def observe(self, output: CoreOutput, memory: ClassifyMemory | None = None) -> ClassifyMemory:
+        """Add these steps to the memory."""
+        needed = self._needed_steps(output)
+        return self._add(needed, self.step_logits(needed), memory, output.inputs)
 
     @torch.no_grad()
-    def answer(self, memory: Memory) -> list[Prediction]:
-        """The classes of each row with their calibrated probabilities, the likeliest first, and whether it is unknown."""
-        probabilities = self.trust.scaled(self.pooled(memory).detach().float()).softmax(dim=-1).cpu()
+    def answer(self, memory: ClassifyMemory) -> list[Prediction]:
+        """The classes of each row with their calibrated probabilities, and whether the row is unknown."""
+        probabilities = self.confidence.scale(self.pooled(memory).detach().float()).softmax(dim=-1).cpu()
         order = probabilities.argsort(dim=-1, descending=True, stable=True)
-        distances = self.trust.distance(self.features(memory).detach()).tolist()
+        distances = self.confidence.distance(self.features(memory).detach()).tolist()
         names = self.vocabulary.names
         return [
             Classification(
-                tuple((names[i], float(p[i])) for i in o.tolist()),
-                None if math.isnan(far) else far,
-                self.trust.is_unknown(far),
+                tuple((names[i], float(p[i])) for i in ranks.tolist()),
+                None if math.isnan(distance) else distance,
+                self.confidence.is_unknown(distance),
             )
-            for p, o, far in zip(probabilities, order, distances, strict=True)
+            for p, ranks, distance in zip(probabilities, order, distances, strict=True)
         ]
 
     @torch.no_grad()
-    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
-        """One a sample."""
+    def results(self, output: CoreOutput, batch: Batch) -> list[ClassifyResult]:
+        """Logits, features and target of each sample."""
         target = batch.target(self.name)
         assert isinstance(target, Tensor)
-        memory = self.observe(seen)
-        logits = self.step_logits(seen)
-        right = ((logits.argmax(-1) == target[:, None]) & seen.steps.mask).sum(1)
-        rows = (
+        memory = self.observe(output)
+        logits = self.step_logits(output)
+        is_correct = (logits.argmax(-1) == target[:, None]) & output.steps.mask
+        columns = (
             self.pooled(memory).float().cpu(),
             target.tolist(),
             self.features(memory).float().cpu(),
-            Padded(self._prefixes(seen, logits).float().cpu(), seen.steps.lengths).unpad(),
-            right.tolist(),
+            Padded(self._prefix_logits(output, logits).float().cpu(), output.steps.lengths).unpad(),
+            is_correct.sum(1).tolist(),
         )
-        return [Evidence(*row) for row in zip(*rows, strict=True)]
+        return [ClassifyResult(*values) for values in zip(*columns, strict=True)]
 
-    def _prefixes(self, seen: Seen, logits: Tensor) -> Tensor:
-        """(B, T, C): what `pooled` would say had the sequence ended at each step; from one pass."""
+    def _prefix_logits(self, output: CoreOutput, logits: Tensor) -> Tensor:
+        """(B, T, C): the pooled logits of the sequence up to each step, in one pass."""
         if self.pool == "last":
             return logits
-        if self.score is None:
+        if self.attention_score is None:
             return logits.cumsum(1) / torch.arange(1, logits.shape[1] + 1, device=logits.device)[:, None]
-        scores = self.score(seen.steps.zeroed().data)
-        parts = torch.exp(scores - scores.amax(1, keepdim=True))
-        return (parts * logits).cumsum(1) / parts.cumsum(1).clamp(min=torch.finfo(parts.dtype).tiny)
+        scores = self.attention_score(output.steps.zeroed().data)
+        weights = torch.exp(scores - scores.amax(1, keepdim=True))
+        return (weights * logits).cumsum(1) / weights.cumsum(1).clamp(min=torch.finfo(weights.dtype).tiny)
 
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """What is familiar from training samples, temperature and threshold from validation samples."""
-        seen = [e for e in train if e.features.isfinite().all()]
-        if self.watched_size and {e.label for e in seen} == set(range(len(self.vocabulary))):
-            self.trust.fit_familiar(torch.stack([e.features for e in seen]), torch.tensor([e.label for e in seen]))
-        if len(validation) < FEWEST:
-            has = f"only {len(validation)} validation clips of {FEWEST}" if validation else "no validation part"
-            return (
-                f"{self.name}: {has}, so no calibration: temperature 1, and no threshold for unknown "
-                "(a larger data.validation, such as 0.15, gives both)"
+    def calibrate(self, train: Sequence[ClassifyResult], validation: Sequence[ClassifyResult]) -> str:
+        """Fit the distance to training samples, temperature and threshold to validation samples."""
+        usable = [result for result in train if result.features.isfinite().all()]
+        if self.core_input_size and {result.label for result in usable} == set(range(len(self.vocabulary))):
+            features, labels = torch.stack([r.features for r in usable]), torch.tensor([r.label for r in usable])
+            self.confidence.fit_distance(features, labels)
+        if len(validation) < MIN_VALIDATION_SAMPLES:
+            reason = (
+                f"{len(validation)} validation samples, at least {MIN_VALIDATION_SAMPLES} are needed"
+                if validation
+                else "there is no validation split"
             )
-        logits, labels = scores_and_labels(validation)
-        self.trust.fit_held_out(logits, torch.stack([e.features for e in validation]), labels)
-        temperature, threshold = (float(self.trust.get_buffer(n)) for n in ("temperature", "threshold"))
+            return (
+                f"{self.name}: not calibrated: {reason}. The temperature is 1, and there is no threshold for unknown "
+                "classes. A larger data.validation_share, such as 0.15, gives both."
+            )
+        logits, labels = logits_and_labels(validation)
+        self.confidence.fit_calibration(logits, torch.stack([result.features for result in validation]), labels)
+        temperature, threshold = (float(self.confidence.get_buffer(n)) for n in ("temperature", "threshold"))
         return (
-            f"{self.name}: on {len(labels)} validation clips, temperature {temperature:.3f}; unknown beyond distance "
-            f"{threshold:.3f}, which keeps {KEPT:.0%} of them"
+            f"{self.name}: calibrated on {len(labels)} validation samples: temperature {temperature:.3f}; "
+            f"unknown beyond distance {threshold:.3f}, which keeps {KEEP_SHARE:.0%} of them"
         )
 
-    def distances(self, evidence: Sequence[Evidence]) -> Tensor:
-        """(N,): how far each sample is from what was learned."""
-        return self.trust.distance(torch.stack([e.features for e in evidence])).cpu()
+    def distances(self, results: Sequence[ClassifyResult]) -> Tensor:
+        """(N,): how far each sample is from the training samples."""
+        return self.confidence.distance(torch.stack([result.features for result in results])).cpu()
 
-    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
-        """What `metrics.classification` says, and how far the probabilities can be trusted, before and after scaling."""
-        logits, labels = scores_and_labels(evidence)
-        scaled = self.trust.scaled(logits)
+    def metrics(self, results: Sequence[ClassifyResult]) -> dict[str, Any]:
+        """Those of `metrics.classification`, accuracy after part of the sequence, and calibration before and after the
+        temperature.
+        """
+        logits, labels = logits_and_labels(results)
+        scaled = self.confidence.scale(logits)
+        prefix_logits = [result.prefix_logits for result in results]
+        num_correct, num_steps = sum(result.num_correct_steps for result in results), sum(map(len, prefix_logits))
         return {
             **classification(logits, labels),
-            "step_accuracy": sum(e.right_steps for e in evidence) / max(1, sum(len(e.prefixes) for e in evidence)),
-            "early": early_curve([e.prefixes for e in evidence], labels.tolist()),
-            "settled_share": mean_time_to_decision([e.prefixes for e in evidence], labels.tolist())["settled_share"],
+            "step_accuracy": num_correct / max(1, num_steps),
+            "early_accuracy": early_curve(prefix_logits, labels.tolist()),
+            "decision_share": mean_time_to_decision(prefix_logits, labels.tolist())["decision_share"],
             "nll": negative_log_likelihood(scaled, labels),
             "ece": expected_calibration_error(scaled.softmax(-1), labels),
             "ece_unscaled": expected_calibration_error(logits.softmax(-1), labels),
         }
 
-    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of the accuracy, drawn by groups."""
-        logits, labels = scores_and_labels(evidence)
+    def confidence_interval(
+        self, results: Sequence[ClassifyResult], groups: Sequence[str | None]
+    ) -> tuple[float, float]:
+        """The 95 % interval of the accuracy, resampled by group."""
+        logits, labels = logits_and_labels(results)
         return ratio_interval(logits.argmax(-1) == labels, None, groups)
 
     @torch.no_grad()
-    def follow(
-        self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
-    ) -> tuple[Following, Decided]:
-        """Each look's label is that of the mean of the step logits over the last `smooth` looks, at once: no look waits."""
-        logits = self.step_logits(seen)
+    def stream(
+        self, output: CoreOutput, memory: StreamMemory | None = None, *, lag: int, smooth: int
+    ) -> tuple[StreamMemory, OnlineLabels]:
+        """Each look gets its label at once: that of the mean of the step logits over the last `smooth` looks."""
+        logits = self.step_logits(output)
         steps, classes = logits.shape[1:]
         if memory is None:
-            none = torch.zeros((1, 1), dtype=torch.float64, device=logits.device)  # float32 stops counting after weeks
-            whole = none.expand(1, classes), none, none - torch.inf, none.expand(1, self.watched_size), none
-            recent, count = logits.new_zeros((1, smooth, classes)), none[0].long()
+            zero = torch.zeros((1, 1), dtype=torch.float64, device=logits.device)  # float32 cannot count for weeks
+            sums = ClassifyMemory(
+                zero.expand(1, classes), zero, zero - torch.inf, zero.expand(1, self.core_input_size), zero
+            )
+            recent, num_recent = logits.new_zeros((1, smooth, classes)), zero[0].long()
         else:
-            total, weight, peak, given, inputs = (memory[key] for key in WHOLE)
-            whole, recent, count = (total, weight, peak, given, inputs), memory["recent"], memory["count"]
+            sums = ClassifyMemory(*(memory[field] for field in ClassifyMemory._fields))
+            recent, num_recent = memory["recent_logits"], memory["num_recent"]
         joined = torch.cat([recent, logits], dim=1)
-        counts = (count + torch.arange(1, steps + 1, device=logits.device)).clamp(max=smooth)
-        mean = joined.unfold(1, smooth, 1)[0, 1:].sum(-1) / counts[:, None]  # (T, C)
-        scores = self.trust.scaled(mean).softmax(-1)
-        kept = {"recent": joined[:, steps:], "count": (count + steps).clamp(max=smooth)}
-        new = dict(zip(WHOLE, self.observe(seen, whole), strict=True))
-        return {**new, **kept}, Decided(scores.argmax(-1), scores)
+        counts = (num_recent + torch.arange(1, steps + 1, device=logits.device)).clamp(max=smooth)
+        means = joined.unfold(1, smooth, 1)[0, 1:].sum(-1) / counts[:, None]  # (T, C)
+        scores = self.confidence.scale(means).softmax(-1)
+        window = {"recent_logits": joined[:, steps:], "num_recent": (num_recent + steps).clamp(max=smooth)}
+        return {**self.observe(output, sums)._asdict(), **window}, OnlineLabels(scores.argmax(-1), scores)
 
     @torch.no_grad()
-    def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
-        """Nothing waited; the answer is that of the whole stream."""
-        nothing = memory["recent"][0, :0]
-        total, weight, peak, given, inputs = (memory[key] for key in WHOLE)
-        one = torch.ones_like(memory["recent"][:, 0, :1])
-        whole = (total / weight).to(one.dtype), one, peak, (given / inputs).to(one.dtype), one
-        return Decided(nothing.argmax(-1), nothing), self.answer(whole)[0]
+    def finish_stream(self, memory: StreamMemory, *, lag: int) -> tuple[OnlineLabels, Prediction | None]:
+        """No look waits for a label. The prediction is that of the whole stream."""
+        empty = memory["recent_logits"][0, :0]
+        sums = ClassifyMemory(*(memory[field] for field in ClassifyMemory._fields))
+        one = torch.ones_like(memory["recent_logits"][:, 0, :1])
+        means = ClassifyMemory(  # in the usual precision, as the mean of one step
+            (sums.logit_sum / sums.weight_sum).to(one.dtype),
+            one,
+            sums.max_score,
+            (sums.input_sum / sums.num_inputs).to(one.dtype),
+            one,
+        )
+        return OnlineLabels(empty.argmax(-1), empty), self.answer(means)[0]
 
-    def _what_counts(self, seen: Seen) -> Seen:
-        """The last valid step alone where no other is asked: the rest of a wide sequence would be work for nothing."""
-        steps = seen.steps
+    def _needed_steps(self, output: CoreOutput) -> CoreOutput:
+        """For the pool `last` the last valid step alone, so that the logits of the other steps need not be computed."""
+        steps = output.steps
         if self.pool != "last" or steps.data.shape[1] < 2:
-            return seen
-        at = (steps.lengths - 1).clamp(min=0).to(steps.data.device)[:, None, None].expand(-1, 1, steps.data.shape[2])
-        return replace(seen, steps=Padded(steps.data.gather(1, at), steps.lengths.clamp(max=1)))
+            return output
+        return replace(output, steps=Padded(steps.last()[:, None], steps.lengths.clamp(max=1)))
 
-    def _fold(self, seen: Seen, logits: Tensor, memory: Memory | None, inputs: Padded | None = None) -> Memory:
+    def _add(
+        self, output: CoreOutput, logits: Tensor, memory: ClassifyMemory | None, inputs: Padded | None = None
+    ) -> ClassifyMemory:
+        """The memory after these steps."""
         if memory is None:
-            nothing = logits.new_zeros((logits.shape[0], 1))
-            start = logits.new_zeros((logits.shape[0], logits.shape[2])), nothing, torch.full_like(nothing, -torch.inf)
-            memory = *start, logits.new_zeros((logits.shape[0], self.watched_size)), nothing
-        *answer, given, count = memory
-        if inputs is not None and self.watched_size:
-            given = given + inputs.zeroed().data.to(given.dtype).sum(1)
-            count = count + inputs.mask.sum(1, keepdim=True).to(count.dtype)
-        return *self._pool(seen, logits, *answer), given, count
+            zero = logits.new_zeros((logits.shape[0], 1))
+            logit_sum, input_sum = (logits.new_zeros((len(zero), n)) for n in (logits.shape[2], self.core_input_size))
+            memory = ClassifyMemory(logit_sum, zero, torch.full_like(zero, -torch.inf), input_sum, zero)
+        input_sum, num_inputs = memory.input_sum, memory.num_inputs
+        if inputs is not None and self.core_input_size:
+            input_sum = input_sum + inputs.zeroed().data.to(input_sum.dtype).sum(1)
+            num_inputs = num_inputs + inputs.mask.sum(1, keepdim=True).to(num_inputs.dtype)
+        return ClassifyMemory(*self._pool(output, logits, *memory[:3]), input_sum, num_inputs)
 
     def _pool(
-        self, seen: Seen, logits: Tensor, total: Tensor, weight: Tensor, peak: Tensor
+        self, output: CoreOutput, logits: Tensor, logit_sum: Tensor, weight_sum: Tensor, max_score: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The part of the memory that makes the answer, after these steps."""
-        mask = seen.steps.mask[:, :, None]
+        """The first three fields of the memory after these steps."""
+        mask = output.steps.mask[:, :, None]
         if self.pool == "last":
-            at = (seen.steps.lengths - 1).clamp(min=0).to(logits.device)[:, None, None].expand(-1, 1, logits.shape[2])
             has_any = mask.any(dim=1)
-            return torch.where(has_any, logits.gather(1, at)[:, 0], total), torch.where(has_any, 1.0, weight), peak
-        if self.score is None:
-            return total + torch.where(mask, logits, 0.0).sum(1), weight + mask.sum(1).to(weight.dtype), peak
-        scores = torch.where(
-            mask, self.score(seen.steps.zeroed().data), -torch.inf
-        )  # (B, T, 1); softmax over time, online
-        new_peak = torch.maximum(peak, scores.amax(dim=1))
-        safe = torch.where(new_peak.isfinite(), new_peak, 0.0)
-        old = torch.exp(peak - safe)
-        parts = torch.exp(scores - safe[:, None])
-        return total * old + (parts * logits).sum(1), weight * old + parts.sum(1), new_peak
+            last = Padded(logits, output.steps.lengths).last()
+            return torch.where(has_any, last, logit_sum), torch.where(has_any, 1.0, weight_sum), max_score
+        if self.attention_score is None:
+            new_sum = logit_sum + torch.where(mask, logits, 0.0).sum(1)
+            return new_sum, weight_sum + mask.sum(1).to(weight_sum.dtype), max_score
+        # (B, T, 1); the softmax over time is computed online, relative to the largest score so far
+        scores = torch.where(mask, self.attention_score(output.steps.zeroed().data), -torch.inf)
+        new_max = torch.maximum(max_score, scores.amax(dim=1))
+        finite_max = torch.where(new_max.isfinite(), new_max, 0.0)
+        decay = torch.exp(max_score - finite_max)
+        weights = torch.exp(scores - finite_max[:, None])
+        return logit_sum * decay + (weights * logits).sum(1), weight_sum * decay + weights.sum(1), new_max

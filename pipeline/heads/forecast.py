@@ -1,7 +1,7 @@
-"""What comes next: the following steps of a sequence, as numbers.
+"""A head that forecasts a sequence: its next values, as numbers.
 
-In: what the core has seen (B, S, H) and the raw sequence that it saw (B, T, D). Out: the next K steps, with quantiles.
-Knows nothing of what the numbers mean, nor of how they were scaled.
+In: the output of the core (B, S, H) and the raw sequence (B, T, D). Out: the next K values, with quantiles. Knows
+nothing of what the numbers mean, nor of how they were scaled.
 """
 
 from __future__ import annotations
@@ -15,40 +15,49 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
+from pipeline.data.manifest_rows import Row
 from pipeline.metrics.bootstrap import ratio_interval
-from pipeline.metrics.quantile import pinball
-from pipeline.models.core import Core
+from pipeline.metrics.quantile_loss import pinball
+from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Prediction, SeriesForecast
-from pipeline.models.seen import Seen
+from pipeline.models.recurrent.core import Core
+from pipeline.padded import Padded
 
 Mode = Literal["direct", "recursive"]
 Point = Literal["mean", "median"]
-Memory = tuple[Tensor, Tensor, Tensor]
-"""(last output of the core (B, H), last value seen (B, D), how many values were seen (B,))."""
+ForecastMemory = tuple[Tensor, Tensor, Tensor]
+"""(last output of the core (B, H), last value (B, D), how many values there were (B,))."""
 
 
 class Forecast(nn.Module):
-    """The next `steps` values after any step of the core.
+    """The next `horizon` values after any step of the core.
 
-    mode: `direct` gives all steps at once, by a linear layer on the core's output. `recursive` gives `segment` steps by
-    that layer, hands its own output to a GRU whose state began as the core's output, and goes on so to the end: with
-    segment = steps both are the same function.
-    from_last: the layer gives the change from the last value that was seen (after NLinear, Zeng et al. 2023,
-    arXiv 2205.13504), so that a shifted level shifts the forecast and needs no learning.
-    point: `mean` learns by the squared error, `median` by the absolute one. quantiles: further outputs by the pinball loss;
-    they are sorted, so they never cross, and sorting never raises that loss (Chernozhukov et al. 2010).
+    A step from which a forecast starts is its origin.
 
     Args:
-        name: of the head. input_size: H. width: D of the raw sequence. steps: K, in steps of the raw sequence.
-        sense: which raw sequence. patch: its steps per step of the core. context: no forecast is learnt or judged from
-        fewer values. rate: raw steps a second. segment: of the recursive mode; patch by default. dropout: on the
-        core's output.
+        name: of the head.
+        input_size: H.
+        width: D of the raw sequence.
+        horizon: K, in steps of the raw sequence.
+        sense: which raw sequence.
+        patch: steps of the raw sequence in one step of the core.
+        context: the least number of values before an origin in training and evaluation.
+        rate: steps of the raw sequence a second.
+        mode: `direct` predicts all values at once, by a linear layer on the core's output. `recursive` predicts
+            `segment_steps` values by that layer, feeds them to a GRU whose first state is the core's output, and
+            repeats this up to the horizon. With segment_steps = horizon both are the same function.
+        segment_steps: of the recursive mode; None is `patch`.
+        subtract_last: the layer predicts the difference from the last value (after NLinear, Zeng et al. 2023, arXiv
+            2205.13504), so that a shift of the series shifts the forecast without being learned.
+        point: `mean` is trained by the squared error, `median` by the absolute error.
+        quantiles: levels of further outputs, trained by the pinball loss. They are sorted, so that they never cross;
+            sorting never raises that loss (Chernozhukov et al. 2010).
+        dropout: on the core's output.
     """
 
     opponent: nn.Module | None
-    stepwise = False
-    watched = "skill"
+    is_per_step = False
+    monitor = "skill"
 
     def __init__(
         self,
@@ -56,166 +65,185 @@ class Forecast(nn.Module):
         name: str,
         input_size: int,
         width: int,
-        steps: int,
+        horizon: int,
         sense: str = "series",
         patch: int = 1,
         context: int = 1,
         rate: float = 1.0,
         mode: Mode = "direct",
-        segment: int | None = None,
-        from_last: bool = True,
+        segment_steps: int | None = None,
+        subtract_last: bool = True,
         point: Point = "mean",
         quantiles: Sequence[float] = (),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.opponent = None
-        self.name, self.sense, self.width, self.steps = name, sense, width, steps
-        self.patch, self.context, self.rate, self.from_last = patch, context, rate, from_last
+        self.name, self.sense, self.width, self.horizon = name, sense, width, horizon
+        self.patch, self.context, self.rate, self.subtract_last = patch, context, rate, subtract_last
         self.point: Point = point
         self.quantiles = tuple(quantiles)
-        self.segment = steps if mode == "direct" else min(segment or patch, steps)
+        self.segment_steps = horizon if mode == "direct" else min(segment_steps or patch, horizon)
         self.dropout = nn.Dropout(dropout)
-        self.change = nn.Linear(input_size, self.segment * width * (1 + len(self.quantiles)))
-        is_one = self.segment >= steps
-        self.again = None if is_one else Core(cell="gru", input_size=self.segment * width, hidden=input_size)
+        self.output_layer = nn.Linear(input_size, self.segment_steps * width * (1 + len(self.quantiles)))
+        is_one_segment = self.segment_steps >= horizon
+        self.decoder_core = (
+            None if is_one_segment else Core(cell="gru", input_size=self.segment_steps * width, hidden=input_size)
+        )
         self.register_buffer("levels", torch.tensor(self.quantiles), persistent=False)
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """Nothing to be looked up: the truth is the sequence itself. A placeholder, so that every row has a target."""
+        """A placeholder: the target is a part of the raw sequence, so every row has one."""
         return torch.zeros(())
 
-    def forecast(self, output: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of the core (N, H), last values (N, D) -> the point (N, K, D) and the quantiles (N, K, D, Q), rising."""
-        state, anchor = output, last
-        parts: list[Tensor] = []
+    def forecast(self, step_output: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of the core (N, H), last values (N, D) -> points (N, K, D) and sorted quantiles (N, K, D, Q)."""
+        state, base = step_output, last
+        segments: list[Tensor] = []
         while True:
-            part = self.change(self.dropout(state)).unflatten(1, (self.segment, self.width, 1 + len(self.quantiles)))
-            ahead = part[..., 0]
-            parts.append(part + anchor[:, None, :, None] if self.from_last else part)
-            if len(parts) * self.segment >= self.steps:
+            changes = self.output_layer(self.dropout(state))
+            changes = changes.unflatten(1, (self.segment_steps, self.width, 1 + len(self.quantiles)))
+            segments.append(changes + base[:, None, :, None] if self.subtract_last else changes)
+            if len(segments) * self.segment_steps >= self.horizon:
                 break
-            assert self.again is not None
-            state, _ = self.again.step(ahead.flatten(1), (state[:, None],))
-            anchor = parts[-1][:, -1, :, 0]
-        whole = torch.cat(parts, dim=1)[:, : self.steps]
-        return whole[..., 0], whole[..., 1:].sort(dim=-1).values
+            assert self.decoder_core is not None
+            state, _ = self.decoder_core.step(changes[..., 0].flatten(1), (state[:, None],))
+            base = segments[-1][:, -1, :, 0]
+        values = torch.cat(segments, dim=1)[:, : self.horizon]
+        return values[..., 0], values[..., 1:].sort(dim=-1).values
 
-    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """The error over all places of the batch with `context` values before and `steps` values behind; 0 without any."""
-        output, last, truth, _ = self._places(seen)
-        point, quantiles = self.forecast(output, last)
+    def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
+        """The mean error over all origins in the batch that have `context` values before them and `horizon` values
+        after them; 0 without any.
+        """
+        step_output, last, target, _ = self._origins(output)
+        point, quantiles = self.forecast(step_output, last)
         error = F.mse_loss if self.point == "mean" else F.l1_loss
-        count = max(1, truth.numel())
-        terms = {self.name: error(point, truth, reduction="sum") / count}
+        count = max(1, target.numel())
+        terms = {self.name: error(point, target, reduction="sum") / count}
         if self.quantiles:
             levels = self.get_buffer("levels")
-            terms[f"{self.name}_quantiles"] = pinball(quantiles, truth, levels).sum() / (count * len(levels))
+            terms[f"{self.name}_quantiles"] = pinball(quantiles, target, levels).sum() / (count * len(levels))
         return terms
 
-    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
-        """Keep where the row stands now. A window holds whole patches; what is left at its end was not seen."""
-        values, lengths = self._values(seen), seen.steps.lengths.to(seen.steps.data.device)
+    def observe(self, output: CoreOutput, memory: ForecastMemory | None = None) -> ForecastMemory:
+        """Keep the last output of the core and the last value. A window holds whole patches: an incomplete one at its
+        end does not count.
+        """
+        values, steps = self._values(output), output.steps
+        lengths = steps.lengths.to(steps.data.device)
         if memory is None:
-            nothing = seen.steps.data.new_zeros((len(lengths), seen.steps.data.shape[2]))
-            memory = nothing, values.new_zeros((len(lengths), self.width)), torch.zeros_like(lengths)
-        if not min(seen.steps.data.shape[1], values.shape[1]):
+            no_output = steps.data.new_zeros((len(lengths), steps.data.shape[2]))
+            memory = no_output, values.new_zeros((len(lengths), self.width)), torch.zeros_like(lengths)
+        if not min(steps.data.shape[1], values.shape[1]):
             return memory
-        output, last, count = memory
-        row = torch.arange(len(lengths), device=lengths.device)
+        last_output, last_value, count = memory
         is_new = (lengths > 0)[:, None]
-        now = seen.steps.data[row, (lengths - 1).clamp(min=0)]
-        value = values[row, (lengths * self.patch - 1).clamp(min=0)]
-        return torch.where(is_new, now, output), torch.where(is_new, value, last), count + lengths * self.patch
+        new_value = Padded(values, steps.lengths * self.patch).last()
+        return (
+            torch.where(is_new, steps.last(), last_output),
+            torch.where(is_new, new_value, last_value),
+            count + lengths * self.patch,
+        )
 
     @torch.no_grad()
-    def answer(self, memory: Memory) -> list[Prediction]:
-        """The next steps of each row, at their seconds; none where nothing was seen."""
-        output, last, count = memory
-        point, quantiles = (x.float().cpu() for x in self.forecast(output, last))
-        ahead = np.arange(self.steps)
+    def answer(self, memory: ForecastMemory) -> list[Prediction]:
+        """The next values of each row with their times in seconds; empty for a row without values."""
+        step_output, last, counts = memory
+        point, quantiles = (x.float().cpu() for x in self.forecast(step_output, last))
+        ahead = np.arange(self.horizon)
         return [
             SeriesForecast(
-                times=tuple(((seen + ahead) / self.rate).tolist()),
-                values=tuple(map(tuple, p.tolist())),
-                quantiles={level: tuple(map(tuple, q[..., i].tolist())) for i, level in enumerate(self.quantiles)},
+                times=tuple(((count + ahead) / self.rate).tolist()),
+                values=tuple(map(tuple, values.tolist())),
+                quantiles={
+                    level: tuple(map(tuple, row_quantiles[..., i].tolist())) for i, level in enumerate(self.quantiles)
+                },
             )
-            if seen
+            if count
             else SeriesForecast((), (), {})
-            for p, q, seen in zip(point, quantiles, count.tolist(), strict=True)
+            for values, row_quantiles, count in zip(point, quantiles, counts.tolist(), strict=True)
         ]
 
     @torch.no_grad()
-    def evidence(self, seen: Seen, batch: Batch) -> list[Tensor]:
-        """For each sample sums over its places and values, (K, 5 + 2 Q): count, squared and absolute error, both of
-        the last value repeated, then for each quantile the pinball loss and how many truths lie at or below it.
+    def results(self, output: CoreOutput, batch: Batch) -> list[Tensor]:
+        """For each sample sums over its origins and channels, (K, 5 + 2 Q): count, squared and absolute error, both of
+        the last value repeated, then for each quantile the pinball loss, then for each quantile how many targets are at
+        or below it.
         """
-        output, last, truth, row = self._places(seen)
-        point, quantiles = self.forecast(output, last)
-        repeated = last[:, None] - truth
-        kinds = [torch.ones_like(truth), (point - truth) ** 2, (point - truth).abs(), repeated**2, repeated.abs()]
-        each = torch.stack(kinds, dim=-1)
+        step_output, last, target, row = self._origins(output)
+        point, quantiles = self.forecast(step_output, last)
+        naive = last[:, None] - target
+        errors = [torch.ones_like(target), (point - target) ** 2, (point - target).abs(), naive**2, naive.abs()]
+        values = torch.stack(errors, dim=-1)
         if self.quantiles:
-            below = (truth[..., None] <= quantiles).to(each.dtype)
-            each = torch.cat([each, pinball(quantiles, truth, self.get_buffer("levels")), below], dim=-1)
-        sums = each.new_zeros((seen.steps.data.shape[0], self.steps, each.shape[-1]))
-        return list(sums.index_add_(0, row, each.sum(2)).cpu())
+            below = (target[..., None] <= quantiles).to(values.dtype)
+            values = torch.cat([values, pinball(quantiles, target, self.get_buffer("levels")), below], dim=-1)
+        sums = values.new_zeros((output.steps.data.shape[0], self.horizon, values.shape[-1]))
+        return list(sums.index_add_(0, row, values.sum(2)).cpu())
 
-    def metrics(self, evidence: Sequence[Tensor]) -> dict[str, Any]:
-        """Errors over all forecasts of all samples, those of the last value repeated beside them, and how much of the
-        truth lies below each quantile. skill: 1 - error / error of the last value repeated, in the point's own error.
-        Raises ValueError where no sample was long enough.
+    def metrics(self, results: Sequence[Tensor]) -> dict[str, Any]:
+        """Errors over all forecasts of all samples, those of the last value repeated, and the share of the targets at
+        or below each quantile. skill: 1 - error / error of the last value repeated, both squared (mean) or absolute
+        (median). Raises ValueError where no sample was long enough.
         """
-        by_step = torch.stack(list(evidence)).double().sum(0)  # (K, 5 + 2 Q)
+        by_step = torch.stack(list(results)).double().sum(0)  # (K, 5 + 2 Q)
         if not by_step[0, 0]:
             raise ValueError(
-                f"No sequence holds a forecast for '{self.name}' to be judged by: it needs {self.context} steps before and "
-                f"{self.steps} behind. Give longer sequences, or lower the head's context or steps."
+                f"No sequence is long enough to evaluate the head '{self.name}': it needs {self.context} steps before "
+                f"a forecast and {self.horizon} after it. Give longer sequences, or lower the head's context or "
+                "horizon."
             )
         means = by_step.sum(0) / by_step[:, 0].sum()
         names = ("mse", "mae", "repeat_last_mse", "repeat_last_mae")
-        found: dict[str, Any] = {"count": int(by_step[0, 0]) // self.width}
-        found |= {name: float(value) for name, value in zip(names, means[1:5], strict=True)}
+        metrics: dict[str, Any] = {"count": int(by_step[0, 0]) // self.width}
+        metrics |= {name: float(value) for name, value in zip(names, means[1:5], strict=True)}
         error = "mse" if self.point == "mean" else "mae"
-        found["skill"] = 1.0 - found[error] / max(found[f"repeat_last_{error}"], 1e-12)
-        found |= {"mse_first_step": float(by_step[0, 1] / by_step[0, 0])}
-        found |= {"mse_last_step": float(by_step[-1, 1] / by_step[-1, 0])}
+        metrics["skill"] = 1.0 - metrics[error] / max(metrics[f"repeat_last_{error}"], 1e-12)
+        metrics["mse_first_step"] = float(by_step[0, 1] / by_step[0, 0])
+        metrics["mse_last_step"] = float(by_step[-1, 1] / by_step[-1, 0])
         if self.quantiles:
             losses, below = means[5:].chunk(2)
-            found["pinball"] = float(losses.mean())
-            found |= {f"below_{q:g}": float(b) for q, b in zip(self.quantiles, below, strict=True)}
-        return found
+            metrics["pinball"] = float(losses.mean())
+            metrics |= {f"below_{q:g}": float(b) for q, b in zip(self.quantiles, below, strict=True)}
+        return metrics
 
-    def interval(self, evidence: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of the skill, drawn by groups."""
+    def confidence_interval(self, results: Sequence[Tensor], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % interval of the skill, resampled by group."""
         error = 1 if self.point == "mean" else 2
-        sums = torch.stack(list(evidence)).double().sum(1)  # (N, 5 + 2 Q)
+        sums = torch.stack(list(results)).double().sum(1)  # (N, 5 + 2 Q)
         low, high = ratio_interval(sums[:, error], sums[:, error + 2], groups)
         return 1.0 - high, 1.0 - low
 
-    def _values(self, seen: Seen) -> Tensor:
-        """(B, T, D) of the sense, without its padding's garbage."""
-        raw = seen.raw[self.sense]
+    def _values(self, output: CoreOutput) -> Tensor:
+        """(B, T, D) of the sense, with zeros in the padding."""
+        raw = output.raw[self.sense]
         if not raw.data.is_floating_point() or raw.data.ndim != 3:
             raise ValueError(
                 f"The head '{self.name}' forecasts numbers (B, T, D), and '{self.sense}' is {raw.data.dtype} of shape "
                 f"{tuple(raw.data.shape)}. Use stored features (data.read: features) or a series."
             )
-        return raw.zeroed().data.to(seen.steps.data.dtype)
+        return raw.zeroed().data.to(output.steps.data.dtype)
 
-    def _places(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All places to forecast from: outputs (N, H), last values (N, D), truths (N, K, D) and rows (N,)."""
-        row, step, now, behind = self._where(seen)
-        values, outputs = self._values(seen), seen.steps.zeroed().data
-        return outputs[row, step], values[row, now], values[row[:, None], behind], row
+    def _origins(self, output: CoreOutput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All N origins: outputs of the core (N, H), last values (N, D), targets (N, K, D) and rows (N,)."""
+        row, step, now, future = self._origin_indices(output)
+        values, outputs = self._values(output), output.steps.zeroed().data
+        return outputs[row, step], values[row, now], values[row[:, None], future], row
 
-    def _where(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All places to forecast from: rows, steps of the core and of the values (N,), and the values' steps behind (N, K)."""
-        outputs = seen.steps.data
-        at = (torch.arange(outputs.shape[1]) + 1) * self.patch - 1  # the value that each output has seen last
-        known = seen.raw[self.sense].lengths[:, None]  # on the CPU, as all lengths: no device waits for this
-        fits = (at >= self.context - 1) & (at + self.steps < known) & (at < seen.steps.lengths[:, None] * self.patch)
+    def _origin_indices(self, output: CoreOutput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All N origins: rows, steps of the core and steps of the raw sequence (N,), and the following K steps of the
+        raw sequence (N, K).
+        """
+        outputs = output.steps.data
+        last = (torch.arange(outputs.shape[1]) + 1) * self.patch - 1  # the last value that each output depends on
+        num_values = output.raw[self.sense].lengths[:, None]  # lengths are on the CPU: nothing waits for a device
+        fits = (
+            (last >= self.context - 1)
+            & (last + self.horizon < num_values)
+            & (last < output.steps.lengths[:, None] * self.patch)
+        )
         row, step = fits.nonzero(as_tuple=True)
-        behind = at[step][:, None] + 1 + torch.arange(self.steps)
-        row, step, now, behind = (index.to(outputs.device) for index in (row, step, at[step], behind))
-        return row, step, now, behind
+        future = last[step][:, None] + 1 + torch.arange(self.horizon)
+        row, step, now, future = (index.to(outputs.device) for index in (row, step, last[step], future))
+        return row, step, now, future

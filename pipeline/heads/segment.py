@@ -1,7 +1,7 @@
-"""What happens when: one label a step, made one sequence by a linear-chain CRF.
+"""A head that segments a sequence: one label for each step, by a linear-chain CRF.
 
-In: what the core has seen (B, T, H). Out: emissions, a path and, as an answer, spans in seconds with confidences.
-Knows nothing of videos or files.
+In: the output of the core (B, T, H). Out: emissions, a label sequence and, as the prediction, spans in seconds with
+scores. Knows nothing of videos or files.
 """
 
 from __future__ import annotations
@@ -16,52 +16,57 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
+from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.tags import WATCHED, Scheme, cut, legal, tags_of
+from pipeline.heads.online_crf import OnlineCRF
+from pipeline.heads.tag_schemes import MONITORS, Scheme, allowed_transitions, labels_to_spans, tags_of
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.segmentation import f1_counts, frame_counts, online_per_frame_map, segmentation
 from pipeline.metrics.sequence import span_f1
-from pipeline.models import fixed_lag, lagged_marginals
-from pipeline.models.crf import Crf
-from pipeline.models.fixed_lag import FixedLag
-from pipeline.models.head import Decided, Following
-from pipeline.models.lagged_marginals import LaggedMarginals
-from pipeline.models.prediction import Prediction, Timeline
-from pipeline.models.seen import Seen
-from pipeline.padded import Padded, joined, stack
+from pipeline.models.core_output import CoreOutput
+from pipeline.models.crf.crf import CRF
+from pipeline.models.crf.fixed_lag import FixedLagViterbi
+from pipeline.models.head import OnlineLabels, StreamMemory
+from pipeline.models.prediction import Prediction, ScoredSpans, Timeline
+from pipeline.padded import Padded, concat_windows, stack
 
-Memory = tuple[Padded, ...]
-"""The emissions (B, T, C) of every window so far."""
+SegmentMemory = tuple[Padded, ...]
+"""The emissions (B, T, C) of every window so far, before the delay is taken into account."""
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One sample's labels, each (T,): the truth, the best path of the whole, the likeliest label of each step alone, and
-    the path a stream would have settled on with its lag (None for a core that cannot stream); probabilities (T, C).
+class SegmentResult:
+    """Labels of the steps of one sample, each (T,), and probabilities (T, C).
+
+    target: the truth. path: the best path of the whole sequence. argmax: the most probable label of each step. lagged:
+    the labels that a stream with `lag_steps` would give; None for a core that cannot stream.
     """
 
-    truth: np.ndarray
+    target: np.ndarray
     path: np.ndarray
-    alone: np.ndarray
+    argmax: np.ndarray
     lagged: np.ndarray | None
     probabilities: np.ndarray
 
 
 class Segment(nn.Module):
-    """A linear layer on every step and, by config, a CRF on top (Lafferty et al. 2001; for BiLSTM-CRF Huang et al. 2015).
+    """A linear layer on every step and, by config, a CRF over the steps (Lafferty et al. 2001; BiLSTM-CRF: Huang et al.
+    2015).
 
-    rate: steps a second. background: the name of what lies between spans, or None where spans tile a video: a step in no
-    span then belongs to the nearest one. crf: without it each step is judged alone. minimum_steps: no shorter segment is
-    answered. lag_steps: a stream settles a step's label once so many more were seen. delay_steps: a label is read from the
-    output so many steps later (Graves & Schmidhuber 2005), so that a core that reads one way has seen what follows; a stream
-    waits for it, and what is left of its lag is the CRF's. step_loss: weight of each step's
-    cross-entropy beside the CRF's negative log-likelihood a step. scheme: see `tags.Scheme`; under iob2
-    the CRF allows no path that is against it.
+    rate: steps a second.
+    background: the label of steps outside all spans. None where spans tile a video: a step outside all spans then gets
+    the label of the nearest one.
+    crf: false: each step is labelled independently.
+    min_steps: the least length of a predicted segment.
+    lag_steps: how many later steps a stream waits for before it labels a step; None for a core that cannot stream.
+    delay_steps: a label is read from the output so many steps later (Graves & Schmidhuber 2005), so that a causal core
+    has processed the following steps. A stream waits for them; the CRF gets the rest of the lag.
+    step_loss_weight: the weight of the steps' cross-entropy beside the CRF's negative log-likelihood a step.
+    scheme: see `tag_schemes.Scheme`. Under iob2 the CRF allows no path that breaks its rules.
     """
 
     opponent: nn.Module | None
-    stepwise = True
+    is_per_step = True
 
     def __init__(
         self,
@@ -72,251 +77,240 @@ class Segment(nn.Module):
         rate: float,
         background: str | None = "background",
         crf: bool = True,
-        minimum_steps: int = 1,
+        min_steps: int = 1,
         lag_steps: int | None = 0,
         delay_steps: int = 0,
         dropout: float = 0.0,
-        step_loss: float = 0.5,
+        step_loss_weight: float = 0.5,
         scheme: Scheme = "plain",
     ) -> None:
         super().__init__()
         self.opponent = None
         self.scheme: Scheme = scheme
-        self.watched = WATCHED[scheme]
+        self.monitor = MONITORS[scheme]
         self.name, self.vocabulary, self.rate, self.background = name, vocabulary, rate, background
-        self.lag_steps, self.delay_steps, self.step_loss = lag_steps, delay_steps, step_loss
+        self.lag_steps, self.delay_steps, self.step_loss_weight = lag_steps, delay_steps, step_loss_weight
         self.dropout = nn.Dropout(dropout)
-        self.emit = nn.Linear(input_size, len(vocabulary))
-        allowed, first = legal(vocabulary.names) if scheme == "iob2" else (None, None)
-        self.crf = (
-            Crf(len(vocabulary), minimum_steps=minimum_steps, allowed=allowed, allowed_start=first) if crf else None
-        )
+        self.emission = nn.Linear(input_size, len(vocabulary))
+        allowed, first = allowed_transitions(vocabulary.names) if scheme == "iob2" else (None, None)
+        self.crf = CRF(len(vocabulary), min_steps=min_steps, allowed=allowed, allowed_start=first) if crf else None
+
+    @property
+    def _background_index(self) -> int | None:
+        return None if self.background is None else self.vocabulary.index(self.background)
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The label of every look (T,) int64: of the span that holds it, start included."""
+        """The label of every look, (T,) int64: that of the span that contains it. The start of a span belongs to it."""
+        background = self._background_index
         if not row.spans:
-            if row.text is None or self.background is None:
-                return None
-            return torch.full((len(times),), self.vocabulary.index(self.background))
+            return None if row.text is None or background is None else torch.full((len(times),), background)
         starts, ends = np.array([s.start for s in row.spans]), np.array([s.end for s in row.spans])
         tags = [[self.vocabulary.index(tag) for tag in tags_of(s, self.scheme)] for s in row.spans]
-        labels = np.array([inner for *_, inner in tags])
-        at = np.searchsorted(starts, times + 1e-9, side="right") - 1
-        inside = (at >= 0) & (times < ends[at])
-        if self.background is not None:
-            found = np.where(inside, labels[at], self.vocabulary.index(self.background))
+        last_tags = np.array([last for *_, last in tags])
+        index = np.searchsorted(starts, times + 1e-9, side="right") - 1  # the last span that has begun
+        is_inside = (index >= 0) & (times < ends[index])
+        if background is not None:
+            labels = np.where(is_inside, last_tags[index], background)
         else:
-            after = np.minimum(at + 1, len(starts) - 1)
-            is_nearer = (at < 0) | (np.abs(starts[after] - times) < np.abs(times - ends[at]))
-            found = np.where(inside | ~is_nearer, labels[at], labels[after])
+            following = np.minimum(index + 1, len(starts) - 1)
+            is_nearer = (index < 0) | (np.abs(starts[following] - times) < np.abs(times - ends[index]))
+            labels = np.where(is_inside | ~is_nearer, last_tags[index], last_tags[following])
         if self.scheme == "iob2":
-            found = found.copy()
-            begins = np.searchsorted(times, starts - 1e-9)
-            known = (begins < len(times)) & inside[np.minimum(begins, len(times) - 1)]
-            found[begins[known]] = np.array([first for first, *_ in tags])[known]
-        return torch.from_numpy(found.astype(np.int64))
+            labels = labels.copy()
+            first_looks = np.searchsorted(times, starts - 1e-9)
+            has_look = (first_looks < len(times)) & is_inside[np.minimum(first_looks, len(times) - 1)]
+            labels[first_looks[has_look]] = np.array([first for first, *_ in tags])[has_look]
+        return torch.from_numpy(labels.astype(np.int64))
 
     def emissions(self, steps: Padded) -> Padded:
-        """(B, T, H) -> (B, T, C): how well each label fits each step, before the neighbours are asked."""
-        return self._placed(self._outputs(steps))
+        """(B, T, H) -> (B, T, C): the score of each label at each step."""
+        return self._undelayed(self._delayed_emissions(steps))
 
-    def _outputs(self, steps: Padded) -> Padded:
-        """(B, T, C), each at the step where it comes out."""
-        return steps.zeroed().map(lambda d: self.emit(self.dropout(d)))
+    def _delayed_emissions(self, steps: Padded) -> Padded:
+        """(B, T, C): each stands at the step whose output it is read from, `delay_steps` after its own."""
+        return steps.zeroed().map(lambda d: self.emission(self.dropout(d)))
+
+    def _undelayed(self, emissions: Padded) -> Padded:
+        """The same, moved to their own steps. The last steps of a row all get its last emission."""
+        if not self.delay_steps:
+            return emissions
+        last = (emissions.lengths - 1).clamp(min=0)[:, None].to(emissions.data.device)
+        index = torch.arange(emissions.data.shape[1], device=last.device)[None] + self.delay_steps
+        index = torch.minimum(index, last)[:, :, None].expand(-1, -1, emissions.data.shape[2])
+        return emissions.map(lambda d: d.gather(1, index)).zeroed()
 
     @torch.no_grad()
     def runs(self, steps: Padded) -> list[list[tuple[int, int]]]:
-        """Of each row (B, T, H) the first step of every span and the one behind its last, in order; background left out."""
+        """For each row of (B, T, H) the predicted spans without background: (first step, step after the last)."""
         return [self.runs_of(path) for path in self.path(self.emissions(steps)).unpad()]
 
     def runs_of(self, labels: Tensor) -> list[tuple[int, int]]:
-        """The same of labels (T,)."""
-        names = [self.vocabulary.names[i] for i in labels.tolist()]
-        return [(start, stop) for _, start, stop in cut(names, self.scheme, self.background)]
+        """The same for given labels (T,)."""
+        return [(start, stop) for _, start, stop in self._spans_of(labels.tolist())]
 
-    def _placed(self, outputs: Padded) -> Padded:
-        """Each at the step that it is about: `delay_steps` earlier; about the last steps the last output speaks."""
-        if not self.delay_steps:
-            return outputs
-        last = (outputs.lengths - 1).clamp(min=0)[:, None].to(outputs.data.device)
-        at = torch.arange(outputs.data.shape[1], device=last.device)[None] + self.delay_steps
-        at = torch.minimum(at, last)[:, :, None].expand(-1, -1, outputs.data.shape[2])
-        return outputs.map(lambda d: d.gather(1, at)).zeroed()
+    def _spans_of(self, labels: Sequence[int]) -> list[tuple[str, int, int]]:
+        names = [self.vocabulary.names[i] for i in labels]
+        return labels_to_spans(names, self.scheme, self.background)
 
-    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """The CRF's negative log-likelihood a step and `step_loss` times the steps' own cross-entropy."""
+    def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
+        """The CRF's negative log-likelihood a step, and `step_loss_weight` times the cross-entropy of the steps."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        emissions = self.emissions(seen.steps)
+        emissions = self.emissions(output.steps)
         mask = emissions.mask
         labels = target.zeroed().data
-        every = F.cross_entropy(emissions.data.transpose(1, 2).float(), labels, reduction="none")
-        steps = torch.where(mask, every, 0.0).sum() / mask.sum().clamp(min=1)
+        losses = F.cross_entropy(emissions.data.transpose(1, 2).float(), labels, reduction="none")
+        step_loss = torch.where(mask, losses, 0.0).sum() / mask.sum().clamp(min=1)
         if self.crf is None:
-            return {self.name: steps}
-        likelihood = self.crf.log_likelihood(emissions, labels).sum() / mask.sum().clamp(min=1)
-        return {self.name: -likelihood} | ({f"{self.name}_steps": self.step_loss * steps} if self.step_loss else {})
+            return {self.name: step_loss}
+        log_likelihood = self.crf.log_likelihood(emissions, labels).sum() / mask.sum().clamp(min=1)
+        terms = {self.name: -log_likelihood}
+        if self.step_loss_weight:
+            terms[f"{self.name}_steps"] = self.step_loss_weight * step_loss
+        return terms
 
-    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
-        """Keep these steps' emissions: a few numbers a second, so that the answer is that of the whole."""
-        return (*(memory or ()), self._outputs(seen.steps))
+    def observe(self, output: CoreOutput, memory: SegmentMemory | None = None) -> SegmentMemory:
+        """Keep the emissions of these steps, so that the prediction is that of the whole sequence."""
+        return (*(memory or ()), self._delayed_emissions(output.steps))
 
     @torch.no_grad()
-    def answer(self, memory: Memory) -> list[Prediction]:
-        """The spans of every row, background left out."""
-        emissions = self._placed(joined(memory))
+    def answer(self, memory: SegmentMemory) -> list[Prediction]:
+        """The spans of every row, without background."""
+        emissions = self._undelayed(concat_windows(memory))
         probabilities = self.probabilities(emissions).float().cpu().numpy()
         return [
-            Timeline(self.spans(path.cpu().numpy(), p))
-            for path, p in zip(self.path(emissions).unpad(), probabilities, strict=True)
+            Timeline(self.spans(path.cpu().numpy(), row))
+            for path, row in zip(self.path(emissions).unpad(), probabilities, strict=True)
         ]
 
     def path(self, emissions: Padded) -> Padded:
-        """The best labels (B, T) int64: Viterbi's with a CRF, else the best of each step."""
+        """The best labels (B, T) int64: the Viterbi path with a CRF, else the most probable label of each step."""
         return emissions.map(lambda d: d.argmax(-1)) if self.crf is None else self.crf.decode(emissions)
 
     def probabilities(self, emissions: Padded) -> Tensor:
-        """(B, T, C): marginals of the CRF, or the softmax of each step."""
+        """(B, T, C): the marginals of the CRF, or the softmax of each step."""
         return emissions.data.softmax(-1) if self.crf is None else self.crf.marginals(emissions)
 
     def lagged(self, emissions: Padded) -> Padded:
-        """The labels (B, T) that a stream settles on, `lag_steps` behind."""
+        """The labels (B, T) that a stream with a lag of `lag_steps` gives."""
         if self.crf is None:
             return self.path(emissions)
-        decoder = FixedLag(self.crf, self._crf_lag(self.lag_steps or 0))
-        memory, settled = decoder.observe(decoder.begin(len(emissions.lengths)), emissions)
-        rest = decoder.finish(memory).unpad()
-        return stack([torch.cat(both) for both in zip(settled.unpad(), rest, strict=True)])
+        decoder = FixedLagViterbi(self.crf, self._crf_lag(self.lag_steps or 0))
+        memory, labels = decoder.observe(decoder.begin(len(emissions.lengths)), emissions)
+        rest = decoder.finish(memory)
+        return stack([torch.cat(parts) for parts in zip(labels.unpad(), rest.unpad(), strict=True)])
 
     def _crf_lag(self, lag: int) -> int:
-        """What the delay leaves of a lag."""
-        assert lag >= self.delay_steps, "a stream and the config have looked at that"
+        """The part of a lag that is left for the CRF after the delay."""
+        assert lag >= self.delay_steps, "checked by the stream and by the config"
         return lag - self.delay_steps
 
     @torch.no_grad()
-    def follow(
-        self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
-    ) -> tuple[Following, Decided]:
-        """A label is settled when `lag` more steps were seen: Viterbi's with a fixed lag, and its posterior then. Without a
-        CRF each step is judged alone, as soon as its delay is over.
+    def stream(
+        self, output: CoreOutput, memory: StreamMemory | None = None, *, lag: int, smooth: int
+    ) -> tuple[StreamMemory, OnlineLabels]:
+        """A look gets its label `lag` looks later, by fixed-lag Viterbi, with its posterior at that time. Without a CRF
+        each look is labelled independently, as soon as its delay is over.
         """
-        outputs = self._outputs(seen.steps).data
-        memory = memory or self._nothing(self._crf_lag(lag))
-        skipped = int(memory["skipped"])
-        skip = min(self.delay_steps - skipped, outputs.shape[1])
-        kept = {"skipped": memory["skipped"] + skip, "last": outputs[:, -1:] if outputs.shape[1] else memory["last"]}
-        path, decided = self._settle(outputs[:, skip:], memory, self._crf_lag(lag))
-        return {**kept, **path}, decided
+        emissions = self._delayed_emissions(output.steps).data
+        if not memory:
+            empty = self.emission.weight.new_zeros((1, 1, len(self.vocabulary)))
+            memory = {"num_skipped": torch.zeros(1, dtype=torch.int64), "last_emission": empty}
+            memory |= OnlineCRF(self.crf, self._crf_lag(lag)).begin() if self.crf else {}
+        skip = min(self.delay_steps - int(memory["num_skipped"]), emissions.shape[1])  # emissions before the first look
+        position = {
+            "num_skipped": memory["num_skipped"] + skip,
+            "last_emission": emissions[:, -1:] if emissions.shape[1] else memory["last_emission"],
+        }
+        crf_memory, labels = self._label(emissions[:, skip:], memory, lag)
+        return {**position, **crf_memory}, labels
 
-    def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
-        """The labels within the lag. There is no answer about the whole: it would take all emissions."""
-        lag = self._crf_lag(lag)
-        again = memory["last"].expand(-1, int(memory["skipped"]), -1)
-        path, decided = self._settle(again, memory, lag)
+    def finish_stream(self, memory: StreamMemory, *, lag: int) -> tuple[OnlineLabels, Prediction | None]:
+        """The labels of the looks within the lag. A prediction for the whole stream would need all emissions: None."""
+        last = memory["last_emission"].expand(-1, int(memory["num_skipped"]), -1)
+        crf_memory, labels = self._label(last, memory, lag)
         if self.crf is None:
-            return decided, None
-        labels, posteriors = _unpacked(path)
-        rest = FixedLag(self.crf, lag).finish(labels).unpad()[0]
-        last = self._decided(rest, LaggedMarginals(self.crf, lag).finish(posteriors)[0])
-        return Decided(*(torch.cat(both) for both in zip(decided, last, strict=True))), None
+            return labels, None
+        rest = self._online_labels(*OnlineCRF(self.crf, self._crf_lag(lag)).finish(crf_memory))
+        return OnlineLabels(*(torch.cat(parts) for parts in zip(labels, rest, strict=True))), None
 
-    def _nothing(self, lag: int) -> Following:
-        """The memory before the first step of a stream."""
-        none = self.emit.weight.new_zeros((1, 1, len(self.vocabulary)))
-        begun = _packed(FixedLag(self.crf, lag).begin(1), LaggedMarginals(self.crf, lag).begin(1)) if self.crf else {}
-        return {"skipped": torch.zeros(1, dtype=torch.int64), "last": none, **begun}
-
-    def _settle(self, emissions: Tensor, memory: Following, lag: int) -> tuple[Following, Decided]:
-        """Go on with emissions (1, T, C) that are where they belong."""
+    def _label(self, emissions: Tensor, memory: StreamMemory, lag: int) -> tuple[StreamMemory, OnlineLabels]:
+        """The memory of the CRF and the new labels after emissions (1, T, C) without delay."""
         if self.crf is None:
-            return {}, self._decided(emissions[0].argmax(-1), emissions[0].softmax(-1))
-        path, sure = _unpacked(memory)
-        lengths = torch.tensor([emissions.shape[1]])
-        path, settled = FixedLag(self.crf, lag).observe(path, Padded(emissions, lengths))
-        sure, scores = LaggedMarginals(self.crf, lag).observe(sure, emissions)
-        return _packed(path, sure), self._decided(settled.unpad()[0], scores[0])
+            return {}, self._online_labels(emissions[0].argmax(-1), emissions[0].softmax(-1))
+        memory, labels, posteriors = OnlineCRF(self.crf, self._crf_lag(lag)).observe(memory, emissions)
+        return memory, self._online_labels(labels, posteriors)
 
-    def _decided(self, labels: Tensor, scores: Tensor) -> Decided:
-        """With background as nothing."""
+    def _online_labels(self, labels: Tensor, scores: Tensor) -> OnlineLabels:
+        """With -1 for the background."""
         if self.background is not None:
-            labels = torch.where(labels == self.vocabulary.index(self.background), -1, labels)
-        return Decided(labels, scores)
+            labels = torch.where(labels == self._background_index, -1, labels)
+        return OnlineLabels(labels, scores)
 
-    def spans(self, path: np.ndarray, probabilities: np.ndarray) -> tuple[tuple[float, float, str, float], ...]:
-        """Labels (T,) and probabilities (T, C) as (start, end, label, score) in seconds."""
-        names = self.vocabulary.names
-        sure = probabilities[np.arange(len(path)), path]
+    def spans(self, path: np.ndarray, probabilities: np.ndarray) -> ScoredSpans:
+        """Labels (T,) and probabilities (T, C) -> spans in seconds, each with the mean probability of its label."""
+        scores = probabilities[np.arange(len(path)), path]
         return tuple(
-            (start / self.rate, stop / self.rate, label, float(sure[start:stop].mean()))
-            for label, start, stop in cut([names[i] for i in path.tolist()], self.scheme, self.background)
+            (start / self.rate, stop / self.rate, label, float(scores[start:stop].mean()))
+            for label, start, stop in self._spans_of(path.tolist())
         )
 
     @torch.no_grad()
-    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
-        """Truth and paths of each sample."""
+    def results(self, output: CoreOutput, batch: Batch) -> list[SegmentResult]:
+        """Target and predicted labels of each sample."""
         target = batch.target(self.name)
         assert isinstance(target, Padded)
-        emissions = self.emissions(seen.steps)
-        empty = [None] * len(target.lengths)
-        lagged = self.lagged(emissions).unpad() if self.lag_steps is not None else empty
-        parts = zip(
+        emissions = self.emissions(output.steps)
+        lagged = [None] * len(target.lengths) if self.lag_steps is None else self.lagged(emissions).unpad()
+        columns = (
             target.unpad(),
             self.path(emissions).unpad(),
             Padded(emissions.data.argmax(-1), emissions.lengths).unpad(),
             lagged,
             Padded(self.probabilities(emissions), emissions.lengths).unpad(),
-            strict=True,
         )
-        return [Evidence(*(None if p is None else p.cpu().numpy() for p in one)) for one in parts]  # type: ignore[arg-type]
-
-    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
-        """Frame accuracy, edit and F1 of the path; the same of the steps alone (`argmax_...`) and of a stream (`lag_...`);
-        mean average precision a frame. Background counts nowhere but in the frame accuracy's name: see "background".
-        """
-        background = None if self.background is None else self.vocabulary.index(self.background)
-        truths = [e.truth for e in evidence]
-        found = segmentation([e.path for e in evidence], truths, background=background)
-        others = {"argmax": [e.alone for e in evidence]}
-        if self.lag_steps is not None:
-            others["lag"] = [e.lagged for e in evidence if e.lagged is not None]
-        for prefix, paths in others.items():
-            more = segmentation(paths, truths, background=background)
-            found |= {f"{prefix}_{k}": v for k, v in more.items() if isinstance(v, float)}
-        found["per_frame_map"] = online_per_frame_map([e.probabilities for e in evidence], truths, background)[
-            "per_frame_map"
+        return [
+            SegmentResult(*(None if x is None else x.cpu().numpy() for x in row))  # type: ignore[arg-type]
+            for row in zip(*columns, strict=True)
         ]
-        if self.scheme == "iob2":
-            for prefix in ("", "argmax_"):
-                found[f"{prefix}span_f1"] = span_f1(*self._tags(evidence, is_path=not prefix))["f1"]
-        return {**found, "count": len(evidence)}
 
-    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of what it is watched by, drawn by groups."""
-        background = None if self.background is None else self.vocabulary.index(self.background)
+    def metrics(self, results: Sequence[SegmentResult]) -> dict[str, Any]:
+        """Those of `metrics.segmentation` for the path; the same for the labels of single steps (`argmax_...`) and of a
+        stream (`lag_...`); mean average precision of frames; under iob2 the F1 of spans.
+        """
+        background = self._background_index
+        targets = [result.target for result in results]
+        metrics = segmentation([result.path for result in results], targets, background=background)
+        predictions = {"argmax": [result.argmax for result in results]}
+        if self.lag_steps is not None:
+            predictions["lag"] = [result.lagged for result in results if result.lagged is not None]
+        for prefix, labels in predictions.items():
+            values = segmentation(labels, targets, background=background)
+            metrics |= {f"{prefix}_{name}": value for name, value in values.items() if isinstance(value, float)}
+        probabilities = [result.probabilities for result in results]
+        metrics["per_frame_map"] = online_per_frame_map(probabilities, targets, background)["per_frame_map"]
+        if self.scheme == "iob2":
+            names, paths = self._names(targets), [result.path for result in results]
+            metrics["span_f1"] = span_f1(self._names(paths), names)["f1"]
+            metrics["argmax_span_f1"] = span_f1(self._names(predictions["argmax"]), names)["f1"]
+        return {**metrics, "count": len(results)}
+
+    def confidence_interval(
+        self, results: Sequence[SegmentResult], groups: Sequence[str | None]
+    ) -> tuple[float, float]:
+        """The 95 % interval of the `monitor` metric, resampled by group."""
+        background = self._background_index
         if self.scheme == "each":
-            right, judged = zip(*(frame_counts(e.path, e.truth, background) for e in evidence), strict=True)
-            return ratio_interval(right, judged, groups)
+            counts = (frame_counts(result.path, result.target, background) for result in results)
+            num_correct, num_steps = zip(*counts, strict=True)
+            return ratio_interval(num_correct, num_steps, groups)
         if self.scheme == "iob2":
-            both = [[set(cut(t, "iob2", None)) for t in pair] for pair in zip(*self._tags(evidence), strict=True)]
-            return ratio_interval([2 * len(a & b) for a, b in both], [len(a) + len(b) for a, b in both], groups)
-        counts = np.array([f1_counts(e.path, e.truth, 0.50, background) for e in evidence], dtype=np.float64)
-        return ratio_interval(2 * counts[:, 0], 2 * counts[:, 0] + counts[:, 1] + counts[:, 2], groups)
+            names = (self._names([result.path, result.target]) for result in results)
+            pairs = [[set(labels_to_spans(labels, "iob2", None)) for labels in pair] for pair in names]
+            return ratio_interval([2 * len(a & b) for a, b in pairs], [len(a) + len(b) for a, b in pairs], groups)
+        counts = [f1_counts(result.path, result.target, 0.50, background) for result in results]
+        hits, extra, missed = np.array(counts, dtype=np.float64).reshape(-1, 3).T
+        return ratio_interval(2 * hits, 2 * hits + extra + missed, groups)
 
-    def _tags(self, evidence: Sequence[Evidence], is_path: bool = True) -> tuple[list[list[str]], list[list[str]]]:
-        """The labels that were said and the true ones, by name."""
-        names = self.vocabulary.names
-        said = [e.path if is_path else e.alone for e in evidence]
-        return [[names[i] for i in p.tolist()] for p in said], [[names[i] for i in e.truth.tolist()] for e in evidence]
-
-
-def _packed(path: fixed_lag.Memory, sure: lagged_marginals.Memory) -> Following:
-    parts = {"path": path._asdict(), "sure": sure._asdict()}
-    return {f"{part}_{key}": value for part, values in parts.items() for key, value in values.items()}
-
-
-def _unpacked(memory: Following) -> tuple[fixed_lag.Memory, lagged_marginals.Memory]:
-    on_cpu = {k: v.cpu() if k.endswith("_seen") else v for k, v in memory.items()}
-    return (
-        fixed_lag.Memory(*(on_cpu[f"path_{k}"] for k in fixed_lag.Memory._fields)),
-        lagged_marginals.Memory(*(on_cpu[f"sure_{k}"] for k in lagged_marginals.Memory._fields)),
-    )
+    def _names(self, rows: Sequence[np.ndarray]) -> list[list[str]]:
+        return [[self.vocabulary.names[i] for i in labels.tolist()] for labels in rows]

@@ -1,1 +1,1 @@
-"""A trained model at work: one video, a folder of them, features for training."""
+"""Trained models at work: answers for files and folders, events of streams, features for training, generation."""

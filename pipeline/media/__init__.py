@@ -1,3 +1,4 @@
-"""Files <-> frames: probing, decoding on one clock, resizing, finding and writing videos. Knows nothing about
-networks.
+"""Video files and sources <-> frames: probe, decode, sample, resize, find and write videos.
+
+Knows nothing about networks.
 """

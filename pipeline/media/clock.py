@@ -1,7 +1,7 @@
-"""The one clock: a video is looked at `rate` times a second, by presentation time.
+"""The clock: it samples a video `rate` times a second, by presentation time.
 
-In: frames with presentation times. Out: look times k / rate and the frame shown then. Training, batch and stream
-share it, so they see the same frames. Knows nothing about files or pixels.
+In: frames with presentation times. Out: look times k / rate, and the frame that is shown at each. Training, batch and
+stream share this clock, so they see the same frames. Knows nothing about files or pixels.
 """
 
 import math
@@ -13,57 +13,56 @@ import numpy as np
 
 T = TypeVar("T")
 
-TOLERANCE = 1e-6  # seconds: a frame this little after a look still counts as shown (times come from fractions)
+TOLERANCE = 1e-6  # seconds: a frame that begins this little after a look counts as shown, as times are rounded
 
 
 @dataclass(frozen=True)
 class Clock:
-    """rate: looks a second, above 0. Errors: ValueError for any other rate."""
+    """rate: looks a second, above 0. Raises ValueError for any other rate."""
 
     rate: float
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise ValueError(
-                f"The clock has a rate that no video can be watched at ({self.rate} looks a second). "
-                "A rate is a finite number above 0. Set for example rate=4."
+                f"The clock has a rate of {self.rate} looks a second. A rate is a finite number above 0. "
+                "Set for example rate=4."
             )
 
     def look_times(self, seconds: float) -> np.ndarray:
-        """The looks at a video of this many seconds: k / rate for k = 0, 1, ... while below seconds; at least one.
-        (T,)
-        """
+        """The look times k / rate (k = 0, 1, ...) below `seconds`, the length of a video; at least one. (T,)"""
         count = max(1, math.ceil((seconds - TOLERANCE) * self.rate))
         return np.arange(count, dtype=np.float64) / self.rate
 
     def has_look(self, start: float, end: float) -> bool:
-        """Whether a frame shown from start until end (seconds since the first frame) is shown at any look."""
+        """Whether a look falls on a frame that is shown from `start` until `end` (seconds since the first frame)."""
         k = max(0, math.floor((start - TOLERANCE) * self.rate))
         while k / self.rate + TOLERANCE < start:
             k += 1
         return k / self.rate + TOLERANCE < end
 
-    def follow(
+    def sample(
         self, frames: Iterable[tuple[float, T]], last_duration: float | Callable[[], float]
     ) -> Iterator[tuple[float, T]]:
-        """Turns (presentation time, frame), in order, into (look time, the frame shown then).
+        """(presentation time, frame) in order -> (look time, the frame shown then).
 
-        Shown is the last frame whose time, counted from the first frame, is <= the look time. Looks go on until the
-        last frame's time plus last_duration seconds (a number, or a function called after the last frame, for readers
-        that learn it late); one frame gives at least one look, none give none. Holds one frame, whatever the length.
+        The frame shown at a look is the last one whose time, counted from the first frame, is <= the look time. Looks
+        end at the last frame's time plus last_duration seconds. last_duration is a number, or a function that is called
+        after the last frame (some decoders learn the duration late). One frame gives at least one look, no frame gives
+        none. One frame is kept in memory, whatever the length.
         """
-        looks, first, shown = 0, 0.0, None
+        k, first, current = 0, 0.0, None
         for time, frame in frames:
-            if shown is None:
+            if current is None:
                 first = time
             else:
-                while looks / self.rate + TOLERANCE < time - first:
-                    yield looks / self.rate, shown[1]
-                    looks += 1
-            shown = (time - first, frame)
-        if shown is None:
+                while k / self.rate + TOLERANCE < time - first:
+                    yield k / self.rate, current[1]
+                    k += 1
+            current = (time - first, frame)
+        if current is None:
             return
-        end = shown[0] + (last_duration() if callable(last_duration) else last_duration)
-        while looks == 0 or looks / self.rate < end - TOLERANCE:
-            yield looks / self.rate, shown[1]
-            looks += 1
+        end = current[0] + (last_duration() if callable(last_duration) else last_duration)
+        while k == 0 or k / self.rate < end - TOLERANCE:
+            yield k / self.rate, current[1]
+            k += 1

@@ -1,27 +1,37 @@
-"""The presentation times of a file's packets, read without decoding: what the other backends are checked against.
+"""The presentation times of a file's packets, read without decoding. The other backends are checked against them.
 
-In: a Probe. Out: the times, or a refusal by name. Knows nothing about pixels.
+In: a Probe. Out: the times, or a MediaError that refuses the file. Knows nothing about pixels.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import av.error
 import numpy as np
 
-from pipeline.media.probe import MediaError, Probe, open_container, video_stream
-from pipeline.media.sniff import is_cut_avi
+from pipeline.media.probe import Probe, open_container, video_stream
+from pipeline.media.sniff import MediaError, is_truncated_avi
 
-MIN_SHORTFALL = (0.5, 0.05)  # seconds, and share of the claim, that must be missing before a file counts as cut
+MIN_MISSING = (0.5, 0.05)  # seconds, and share of the length in the header, that must be missing in a truncated file
 
 
-Stamp = tuple[int | None, int, bool, bool, bool]  # of a packet: pts, duration, is it a key frame, corrupt, discarded
+class PacketHeader(NamedTuple):
+    """Of one packet: its timestamp and duration in units of the stream's time base, and its flags."""
+
+    timestamp: int | None
+    duration: int
+    is_keyframe: bool
+    is_corrupt: bool
+    is_discarded: bool
 
 
 @dataclass(frozen=True)
 class Packets:
-    """times: float64 (N,) seconds since the first frame, increasing; last_duration: seconds of the frame shown last;
-    is_trimmed: an edit list hides packets, which are not among the times; has_open_gops: frames shown before a key
-    frame are stored behind it.
+    """The times of a video.
+
+    times: float64 (N,) seconds since the first frame, increasing. last_duration: seconds of the frame shown last.
+    is_trimmed: an edit list hides packets, which are not among the times. has_open_gops: frames shown before a key
+    frame are stored behind it (open groups of pictures).
     """
 
     times: np.ndarray  # (N,)
@@ -29,84 +39,100 @@ class Packets:
     is_trimmed: bool
     has_open_gops: bool
 
-    def until(self, index: int) -> float:
-        """When the frame with this index is replaced by the next, or ends, in seconds since the first frame."""
+    def end_of(self, index: int) -> float:
+        """When the frame with this index is replaced by the next one, or ends, in seconds since the first frame."""
         return float(self.times[index + 1]) if index + 1 < len(self.times) else self.seconds
 
     @property
     def seconds(self) -> float:
-        """The length."""
+        """The length of the video."""
         return float(self.times[-1]) + self.last_duration
 
 
 def scan(file: Probe, backend: str) -> Packets:
-    """Reads every packet's times. Errors: MediaError failed:backend_refuses where only a decoder that reads in order
-    and reports errors can be trusted: no times, times twice, a cut or damaged file, no key frame first, two
-    videos.
+    """The times of all packets.
+
+    Raises MediaError failed:backend_refuses where only a decoder that reads in order and reports errors is right:
+    packets without times or two with the same time, a truncated or damaged file, no key frame first, two video streams.
+    """
+    packets, time_base = read_packets(file, backend)
+    if not packets or not packets[0].is_keyframe:
+        raise refusal(backend, "the first packet is no key frame")
+    if any(packet.is_corrupt for packet in packets):
+        raise refusal(backend, "packets are damaged")
+    if any(packet.timestamp is None for packet in packets):
+        raise refusal(backend, "the packets have no presentation times")
+    shown = sorted((packet.timestamp or 0, packet.duration) for packet in packets if not packet.is_discarded)
+    times = np.array([timestamp for timestamp, _ in shown], np.float64) * time_base
+    if not len(times) or (np.diff(times) <= 0).any():
+        raise refusal(backend, "two packets have the same presentation time, or none is shown")
+    last_duration = shown[-1][1] * time_base or (1 / file.fps if file.fps else 0.0)
+    scanned = Packets(times - times[0], last_duration, len(shown) < len(packets), has_leading_frames(packets))
+    if is_truncated(file, scanned.seconds):
+        raise refusal(
+            backend, f"the file is truncated: its header says {file.seconds:.1f} s and it has {scanned.seconds:.1f} s"
+        )
+    return scanned
+
+
+def read_packets(file: Probe, backend: str) -> tuple[list[PacketHeader], float]:
+    """The headers of all packets in the order of the file, and the seconds of a unit of their times.
+
+    Raises MediaError failed:backend_refuses for two video streams and for errors of the file.
     """
     with open_container(file.path) as container:
         stream = video_stream(container)
         if len(container.streams.video) > 1:
-            raise refuse(backend, f"it may take another than the main one of {len(container.streams.video)} videos")
-        packets: list[Stamp] = []
+            raise refusal(
+                backend, f"it may read another than the main one of {len(container.streams.video)} video streams"
+            )
+        packets: list[PacketHeader] = []
         try:
             for packet in container.demux(stream):
-                if packet.size:  # the flush at the end has none
+                if packet.size:  # the flush packet at the end is empty
+                    timestamp = packet.dts if has_decoding_times_only(file) else packet.pts
                     flags = (packet.is_keyframe, packet.is_corrupt, packet.is_discard)
-                    stamp = packet.dts if has_order_only(file) else packet.pts
-                    packets.append((stamp, packet.duration or 0, *flags))
+                    packets.append(PacketHeader(timestamp, packet.duration or 0, *flags))
         except av.error.FFmpegError as error:
-            raise refuse(backend, f"the file is cut or damaged: {error.strerror}") from error
-        base = float(stream.time_base or 1)
-    if not packets or not packets[0][2]:
-        raise refuse(backend, "the first packet is no key frame")
-    if any(is_corrupt for *_, is_corrupt, _ in packets):
-        raise refuse(backend, "packets are damaged")
-    if any(pts is None for pts, *_ in packets):
-        raise refuse(backend, "the packets have no presentation times")
-    kept = sorted((pts or 0, duration) for pts, duration, *_, is_discard in packets if not is_discard)
-    stamps = np.array([pts for pts, _ in kept], np.float64) * base
-    if not len(stamps) or (np.diff(stamps) <= 0).any():
-        raise refuse(backend, "two packets have one presentation time, or none is shown")
-    last = kept[-1][1] * base or (1 / file.fps if file.fps else 0.0)
-    found = Packets(stamps - stamps[0], last, len(kept) < len(packets), has_leading_frames(packets))
-    if is_cut(file, found.seconds):
-        raise refuse(backend, f"the file is cut: it says {file.seconds:.1f} s and holds {found.seconds:.1f} s")
-    return found
+            raise refusal(backend, f"the file is truncated or damaged: {error.strerror}") from error
+        return packets, float(stream.time_base or 1)
 
 
-def has_order_only(file: Probe) -> bool:
-    """Whether the container stores decoding times only (AVI). The presentation times that FFmpeg makes up for its
-    packets are wrong where XviD packs two frames in one; a frame's time is that of the packet that completed it.
+def has_decoding_times_only(file: Probe) -> bool:
+    """Whether the container stores decoding times only (AVI).
+
+    FFmpeg makes up presentation times for such packets, and they are wrong where XviD packs two frames in one packet.
+    So the time of a frame is that of the packet that completed it.
     """
     return file.container == "avi"
 
 
-def has_leading_frames(packets: list[Stamp]) -> bool:
-    """Whether any packet is shown before the key frame that it is stored behind (an open group of pictures)."""
-    key = None
-    for pts, _, is_keyframe, *_ in packets:
-        key = pts if is_keyframe else key
-        if pts is not None and key is not None and pts < key:
+def has_leading_frames(packets: list[PacketHeader]) -> bool:
+    """Whether a packet is shown before the key frame that it is stored behind (an open group of pictures)."""
+    key_time = None
+    for packet in packets:
+        key_time = packet.timestamp if packet.is_keyframe else key_time
+        if packet.timestamp is not None and key_time is not None and packet.timestamp < key_time:
             return True
     return False
 
 
-def is_cut(file: Probe, seconds: float) -> bool:
-    """Whether clearly less was found than the file claims. An AVI's frame count is often wrong (FFmpeg corrects it
-    from what is there), so only its missing bytes count.
+def is_truncated(file: Probe, seconds: float) -> bool:
+    """Whether clearly less was read than the header of the file says.
+
+    The frame count of an AVI is often wrong (FFmpeg corrects it from what is there), so there only missing bytes count.
     """
     if file.container == "avi":
-        return is_cut_avi(file.path)
-    least, share = MIN_SHORTFALL
-    claimed = file.seconds or 0.0
-    return claimed - seconds > max(least, share * claimed)
+        return is_truncated_avi(file.path)
+    min_seconds, min_share = MIN_MISSING
+    header_seconds = file.seconds or 0.0
+    return header_seconds - seconds > max(min_seconds, min_share * header_seconds)
 
 
-def refuse(backend: str, why: str) -> MediaError:
-    """The error of a backend that would be wrong on this file."""
+def refusal(backend: str, reason: str) -> MediaError:
+    """The error of a backend that would return wrong frames of this file."""
     return MediaError(
         "failed:backend_refuses",
-        f"The backend {backend} would be wrong on this file ({why}). "
+        f"The backend {backend} would be wrong on this file ({reason}). "
         "Backend pyav reads every file in order and is right here. Set backend=pyav.",
     )

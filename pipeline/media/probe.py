@@ -1,7 +1,7 @@
-"""What a file says about itself, before it is decoded. In: a path. Out: a Probe, or a MediaError with its status.
+"""The properties of a video file, read before it is decoded.
 
-Sniffs first, opens with a whitelist of formats and of protocols (files only), reads the header and one frame.
-Knows nothing about clocks or sizes of networks.
+In: a path. Out: a Probe, or a MediaError with its status. It checks the first bytes, opens the file with a whitelist of
+formats and of protocols (files only), and reads the header and one frame. Knows nothing about clocks or networks.
 """
 
 import math
@@ -19,22 +19,22 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.media.sniff import MediaError, boxes, sniff
+from pipeline.media.sniff import MediaError, mp4_boxes, sniff
 
 __all__ = ["MediaError", "Probe", "first_frame", "open_container", "probe", "video_stream"]
 
-PROBE_PACKETS = 300  # how many packets may pass before the first frame; later ones are the decoder's business
+PROBE_PACKETS = 300  # how many packets are read to find the first frame
 HDR_TRANSFERS = (16, 18)  # PQ and HLG, ITU-T H.273
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One video file's claims.
+    """What the header and the first frame of a video file say.
 
-    container, codec: FFmpeg's names; width, height: pixels as shown (upright, square pixels); rotation: degrees
-    clockwise to apply to a stored frame (0, 90, 180, 270); aspect: width / height of one stored pixel; fps: average
-    frames a second; seconds, num_frames: claimed, None when the file does not say; bit_depth: of one colour;
-    warnings: "code: sentence".
+    container, codec: FFmpeg's names. width, height: pixels as displayed (upright, square pixels). rotation: degrees
+    clockwise to apply to a stored frame (0, 90, 180, 270). aspect: width / height of one stored pixel. fps: average
+    frames a second. seconds, num_frames: from the header, None where it does not say. bit_depth: bits of one colour
+    channel. warnings: "code: sentence".
     """
 
     path: str
@@ -54,25 +54,25 @@ class Probe:
     warnings: tuple[str, ...] = ()
 
     def has_warning(self, code: str) -> bool:
-        """Whether this warning was found."""
+        """Whether there is a warning with this code."""
         return any(warning.startswith(f"{code}: ") for warning in self.warnings)
 
 
 def probe(path: str | os.PathLike[str]) -> Probe:
-    """Reads the header and the first frame.
+    """Reads the header and the first frame. A file that has not changed is read once: a training probes it three times.
 
-    Errors: MediaError failed:unreadable, not_regular_file, not_a_video, playlist_refused, truncated_header, corrupt,
-    no_video_stream, unsupported_codec (each as "failed:<reason>"). A file that has not changed is read once: a training asks three times.
+    Raises MediaError failed:unreadable, failed:not_regular_file, failed:not_a_video, failed:playlist_refused,
+    failed:truncated_header, failed:corrupt, failed:no_video_stream or failed:unsupported_codec.
     """
     try:
         stat = os.stat(path)
     except (OSError, ValueError):
         return _probe(os.fspath(path))
-    return _unchanged(os.fspath(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return _cached_probe(os.fspath(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=1 << 14)
-def _unchanged(path: str, *state: int) -> Probe:
+def _cached_probe(path: str, *identity: int) -> Probe:
     return _probe(path)
 
 
@@ -83,7 +83,10 @@ def _probe(path: str) -> Probe:
 
 
 def open_container(path: str | os.PathLike[str]) -> InputContainer:
-    """Opens a sniffed file: only by the demuxers its first bytes call for, and only files. Errors: as probe."""
+    """Opens a file by the demuxers that its first bytes allow, and by the file protocol alone.
+
+    Raises MediaError as `probe` does.
+    """
     demuxers = sniff(path)
     av.logging.set_level(av.logging.PANIC)
     options = {"format_whitelist": demuxers, "protocol_whitelist": "file"}
@@ -91,11 +94,11 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
         # An absolute path has no protocol and no leading dash, whatever the name.
         return av.open(os.path.abspath(path), "r", container_options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if demuxers.startswith("mov") and boxes(path).get("moov") != 0:
+        if demuxers.startswith("mov") and mp4_boxes(path).get("moov") != 0:
             raise MediaError(
                 "failed:truncated_header",
                 "The index of this MP4 is missing (no whole moov box), so its frames cannot be found. "
-                "A finished MP4 has one. The upload or the recording was cut: copy the file again.",
+                "A complete MP4 has one. The upload or the recording was interrupted: copy the file again.",
             ) from error
         raise MediaError(
             "failed:corrupt",
@@ -105,31 +108,33 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The main video stream; cover art is none. Errors: MediaError failed:no_video_stream,
-    failed:unsupported_codec.
+    """The main video stream; cover art does not count.
+
+    Raises MediaError failed:no_video_stream or failed:unsupported_codec.
     """
-    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
         kinds = sorted({"a cover" if stream.type == "video" else stream.type for stream in container.streams})
         others = ", ".join(kinds) or "nothing"
         raise MediaError(
             "failed:no_video_stream",
-            f"The file has no video stream (it holds {others}). A video has one; cover art does not count. Leave the file out.",
+            f"The file has no video stream (it has {others}). A video has one; cover art does not count. "
+            "Leave the file out.",
         )
     best = container.streams.best("video")
     stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
     if stream.codec_context is None:
         raise MediaError(
             "failed:unsupported_codec",
-            f"No decoder for this video's codec is built in (stream {stream.index} of {container.format.name}). "
+            f"There is no decoder for this video's codec (stream {stream.index} of {container.format.name}). "
             "Common codecs are H.264, HEVC, VP9, AV1 and MPEG-4. Convert the video to one of them.",
         )
     return stream
 
 
 def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    """The first frame that can be decoded, None when the first packets hold none."""
+    """The first frame that can be decoded, None where the first packets contain none."""
     stream.codec_context.thread_count = 1
     try:
         for count, packet in enumerate(container.demux(stream)):
@@ -147,22 +152,23 @@ def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | 
 def describe(path: str, container: InputContainer, stream: VideoStream, frame: VideoFrame | None) -> Probe:
     """The Probe of an opened file."""
     context = stream.codec_context
-    stored = (frame.width, frame.height) if frame else (context.width, context.height)
+    stored_width, stored_height = (frame.width, frame.height) if frame else (context.width, context.height)
     rotation, is_mirrored = orientation(frame) if frame else (0, False)
     aspect = pixel_aspect(stream)
-    shown = (max(1, round(stored[0] * aspect)), stored[1])
-    width, height = shown[::-1] if rotation % 180 else shown
-    depth = max((part.bits for part in context.format.components), default=8) if context.format else 8
+    width, height = max(1, round(stored_width * aspect)), stored_height
+    if rotation % 180:
+        width, height = height, width
+    bit_depth = max((part.bits for part in context.format.components), default=8) if context.format else 8
     is_interlaced = frame is not None and frame.interlaced_frame
     is_hdr = frame is not None and frame.color_trc in HDR_TRANSFERS
-    seconds = claimed_seconds(container, stream)
+    seconds = header_seconds(container, stream)
     warnings = []
     if is_interlaced:
-        warnings.append("interlaced: The frames are interlaced; they are shown as stored, with combed edges.")
-    if depth > 8 or is_hdr:
-        warnings.append(f"ten_bit: The video has {depth} bits a colour{', HDR' if is_hdr else ''}; 8 are used.")
+        warnings.append("interlaced: The frames are interlaced; they are shown as stored, with comb artefacts.")
+    if bit_depth > 8 or is_hdr:
+        warnings.append(f"ten_bit: The video has {bit_depth} bits a colour{', HDR' if is_hdr else ''}; 8 are used.")
     if is_mirrored:
-        warnings.append("mirrored: The file asks to be shown mirrored; it is turned upright but not mirrored.")
+        warnings.append("mirrored: The file is to be shown mirrored; it is rotated upright but not mirrored.")
     return Probe(
         path=path,
         container=container.format.name,
@@ -176,49 +182,50 @@ def describe(path: str, container: InputContainer, stream: VideoStream, frame: V
         num_frames=stream.frames or None,
         has_audio=bool(container.streams.audio),
         is_interlaced=is_interlaced,
-        bit_depth=depth,
+        bit_depth=bit_depth,
         has_b_frames=bool(context.has_b_frames),
         warnings=tuple(warnings),
     )
 
 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
-    """(degrees clockwise to turn the stored frame, in quarters; whether a mirror is asked for too), from the display
-    matrix.
-    """
+    """From the display matrix: (degrees clockwise to rotate a stored frame, a multiple of 90; whether to mirror it)."""
     side_data: Any = frame.side_data  # a mapping by name; PyAV's stubs know one name only
     if frame.rotation == 0 and "DISPLAYMATRIX" not in {data.type.name for data in side_data}:
         return 0, False
     a, b, _, c, d = struct.unpack("=5i", bytes(side_data["DISPLAYMATRIX"])[:20])
     is_mirrored = a * d - b * c < 0
-    turned = math.degrees(math.atan2(b, -a if is_mirrored else a))
-    return round(turned / 90) * 90 % 360, is_mirrored
+    angle = math.degrees(math.atan2(b, -a if is_mirrored else a))
+    return round(angle / 90) * 90 % 360, is_mirrored
 
 
 def pixel_aspect(stream: VideoStream) -> float:
-    """Width / height of one stored pixel; 1.0 when the file says nothing or nonsense."""
+    """Width / height of one stored pixel; 1.0 where the file has no value or one outside 0.1 to 10."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 0.1 <= aspect <= 10 else 1.0
 
 
 def frame_rate(stream: VideoStream, has_duration: bool) -> float | None:
-    """Average frames a second; streams without a duration (raw ones) only have the codec's guess."""
+    """Average frames a second. A stream without a duration (a raw one) has only the codec's guess."""
     rates = (stream.average_rate, stream.guessed_rate)
     rate = next((rate for rate in (rates if has_duration else rates[::-1]) if rate), None)
     return float(rate) if rate else None
 
 
-def claimed_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the video says it is. An MP4's edit list shortens it, so the shorter claim counts."""
-    claims = []
+def header_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """The length in the header, None where it has none.
+
+    The edit list of an MP4 shortens the length, so the smallest value counts.
+    """
+    lengths = []
     if stream.duration and stream.time_base:
-        claims.append(float(stream.duration * stream.time_base))
+        lengths.append(float(stream.duration * stream.time_base))
     elif "DURATION" in stream.metadata:  # Matroska: hours:minutes:seconds
         try:
             hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-            claims.append(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+            lengths.append(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
         except ValueError:
             pass
-    if container.duration and not (claims and container.streams.audio and "mov" not in container.format.name):
-        claims.append(container.duration / av.time_base)
-    return min(claims, default=None)
+    if container.duration and not (lengths and container.streams.audio and "mov" not in container.format.name):
+        lengths.append(container.duration / av.time_base)
+    return min(lengths, default=None)

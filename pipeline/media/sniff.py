@@ -1,8 +1,7 @@
-"""Looks at the first bytes of a file, before any library may interpret it. In: a path. Out: the demuxers that may
-open it.
+"""Checks the first bytes of a file before any library interprets it.
 
-Only real containers pass; text that names other files (playlists) is refused by its content. Knows nothing about
-codecs.
+In: a path. Out: the demuxers that may open the file. Only containers of video and audio pass. A text that names other
+files (a playlist) is refused by its content. Knows nothing about codecs.
 """
 
 import os
@@ -15,12 +14,13 @@ MAX_BOXES = 10_000  # a fragmented MP4 has two a fragment; a hostile one a milli
 
 
 class MediaError(ValueError):
-    """A file that cannot be watched. status: "failed:<reason>" for the results; str(error): the sentence for
-    people.
+    """A file that cannot be read as a video.
+
+    status: "failed:<reason>" for the results. str(error): the sentence for people.
     """
 
     def __init__(self, status: str, sentence: str) -> None:
-        super().__init__(status, sentence)  # both, so that it crosses process borders (pickle)
+        super().__init__(status, sentence)  # both, so that it can be pickled
         self.status = status
         self.sentence = sentence
 
@@ -29,7 +29,8 @@ class MediaError(ValueError):
 
 
 PLAYLIST = re.compile(
-    rb"#EXTM3U|#EXT-X-|ffconcat |\[playlist\]|<(asx|smil|MPD|SmoothStreamingMedia)\b|v=0\r?\no=|(rtsp|https?|file|concat)://?",
+    rb"#EXTM3U|#EXT-X-|ffconcat |\[playlist\]|<(asx|smil|MPD|SmoothStreamingMedia)\b|v=0\r?\no=|"
+    rb"(rtsp|https?|file|concat)://?",
     re.IGNORECASE,
 )
 IMAGES = (
@@ -44,9 +45,9 @@ IMAGES = (
     b"\0\0\0\x0cjP  ",
 )
 IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
-MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"uuid", b"pnot")
+MP4_TYPES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"uuid", b"pnot")
 START_CODES = "mpeg,mpegvideo,m4v,h264,hevc,vvc,cavsvideo,vc1"  # MPEG program and elementary streams begin alike
-AUDIO = "mp3,flac,wav,w64,aac,ac3,eac3,aiff,caf,amr,ape,wv,au"  # opened only to say that there is no picture in them
+AUDIO = "mp3,flac,wav,w64,aac,ac3,eac3,aiff,caf,amr,ape,wv,au"  # opened only to report that there is no video stream
 CONTAINERS: tuple[tuple[int, bytes, str], ...] = (  # (offset, the bytes there, libavformat's demuxers)
     (0, b"\x1a\x45\xdf\xa3", "matroska,webm"),
     (8, b"AVI", "avi"),
@@ -79,7 +80,7 @@ CONTAINERS: tuple[tuple[int, bytes, str], ...] = (  # (offset, the bytes there, 
 def sniff(path: str | os.PathLike[str]) -> str:
     """The demuxers (libavformat's names, comma-separated) that may open the file.
 
-    Errors: MediaError failed:unreadable, failed:not_regular_file, failed:playlist_refused, failed:not_a_video.
+    Raises MediaError failed:unreadable, failed:not_regular_file, failed:playlist_refused or failed:not_a_video.
     """
     head = read_head(path)
     if not head:
@@ -89,26 +90,27 @@ def sniff(path: str | os.PathLike[str]) -> str:
         raise MediaError(
             "failed:playlist_refused",
             f"The file is a playlist, a text that names other files ({text[:24]!r}). "
-            "A video holds its own pictures. Give the files that it names.",
+            "A video file contains its frames. Give the files that the playlist names.",
         )
-    demuxers = container_of(head)
+    demuxers = find_demuxers(head)
     if demuxers:
         return demuxers
     if head.startswith(IMAGES) or head[8:12] == b"WEBP" or head[8:12] in IMAGE_BRANDS:
-        raise not_a_video(f"The file is a picture ({head[:12]!r}).")
+        raise not_a_video(f"The file is an image ({head[:12]!r}).")
     if is_text(head):
         raise not_a_video(f"The file is text ({text[:24]!r}).")
-    raise not_a_video(f"The file does not begin like any video ({head[:12]!r}).")
+    raise not_a_video(f"The file does not begin like any known video format ({head[:12]!r}).")
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:
-    """The first bytes of a regular file. Errors: MediaError failed:unreadable, failed:not_regular_file."""
+    """The first bytes of a regular file. Raises MediaError failed:unreadable or failed:not_regular_file."""
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             raise MediaError(
                 "failed:not_regular_file",
-                f"This is a {kind_of(mode)}, not a file ({Path(path).name!r}). A video is a regular file. Give a file.",
+                f"This is a {file_type(mode)}, not a file ({Path(path).name!r}). A video is a regular file. "
+                "Give a file.",
             )
         with open(path, "rb") as file:
             return file.read(HEAD_BYTES)
@@ -123,28 +125,29 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
-def kind_of(mode: int) -> str:
-    """The name of what a stat mode describes."""
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device"}
-    return kinds.get(stat.S_IFMT(mode), "special file")
+def file_type(mode: int) -> str:
+    """The type of a file, from its stat mode."""
+    types = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device"}
+    return types.get(stat.S_IFMT(mode), "special file")
 
 
-def not_a_video(what: str) -> MediaError:
-    """The error for content that no container begins with."""
+def not_a_video(problem: str) -> MediaError:
+    """The error for content that does not begin like any container. problem: a sentence."""
     return MediaError(
         "failed:not_a_video",
-        f"{what} A video begins with the header of its container (MP4, MKV, AVI, ...). Copy the file again or leave it out.",
+        f"{problem} A video begins with the header of its container (MP4, MKV, AVI, ...). "
+        "Copy the file again or leave it out.",
     )
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the bytes are printable: no control bytes but white space."""
+    """Whether the bytes have no control characters except white space."""
     return not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]", head)
 
 
-def container_of(head: bytes) -> str | None:
-    """The demuxers for these first bytes, None when they are no container's."""
-    if head[4:8] in MP4_BOXES and head[8:12] not in IMAGE_BRANDS:
+def find_demuxers(head: bytes) -> str | None:
+    """The demuxers for these first bytes, None where they belong to no known container."""
+    if head[4:8] in MP4_TYPES and head[8:12] not in IMAGE_BRANDS:
         return "mov,mp4,m4a,3gp,3g2,mj2"
     for offset, magic, demuxers in CONTAINERS:
         if head[offset : offset + len(magic)] == magic:
@@ -153,7 +156,7 @@ def container_of(head: bytes) -> str | None:
 
 
 def is_transport_stream(head: bytes) -> bool:
-    """Whether the sync byte 0x47 comes back at a packet's distance, from any start within the first packet."""
+    """Whether the sync byte 0x47 repeats at the distance of a packet, from any start within the first packet."""
     for size in (188, 192, 204):
         for start in range(size):
             syncs = head[start::size]
@@ -162,29 +165,29 @@ def is_transport_stream(head: bytes) -> bool:
     return False
 
 
-def boxes(path: str | os.PathLike[str]) -> dict[str, int]:
-    """The top-level boxes of an MP4: name -> how many of their bytes are missing behind the end of the file."""
-    found: dict[str, int] = {}
+def mp4_boxes(path: str | os.PathLike[str]) -> dict[str, int]:
+    """The top-level boxes of an MP4: type -> how many of their bytes are missing at the end of the file."""
+    missing: dict[str, int] = {}
     end = os.path.getsize(path)
     with open(path, "rb") as file:
-        at = 0
+        position = 0
         for _ in range(MAX_BOXES):
-            if at + 8 > end:
+            if position + 8 > end:
                 break
-            file.seek(at)
+            file.seek(position)
             header = file.read(16)
-            size, name = int.from_bytes(header[:4], "big"), header[4:8].decode("latin-1")
+            size, box_type = int.from_bytes(header[:4], "big"), header[4:8].decode("latin-1")
             if size == 1:
                 size = int.from_bytes(header[8:16], "big")
-            size = end - at if size == 0 else size
+            size = end - position if size == 0 else size
             if size < 8:
                 break
-            at += size
-            found[name] = max(found.get(name, 0), at - end, 0)
-    return found
+            position += size
+            missing[box_type] = max(missing.get(box_type, 0), position - end, 0)
+    return missing
 
 
-def is_cut_avi(path: str | os.PathLike[str]) -> bool:
-    """Whether clearly more bytes are missing than a careless writer gets wrong in the size of its RIFF header."""
-    claimed = int.from_bytes(read_head(path)[4:8], "little") + 8
-    return os.path.getsize(path) < 0.98 * claimed
+def is_truncated_avi(path: str | os.PathLike[str]) -> bool:
+    """Whether more than 2 % of the bytes in the size of the RIFF header are missing: some encoders write it wrongly."""
+    size = int.from_bytes(read_head(path)[4:8], "little") + 8
+    return os.path.getsize(path) < 0.98 * size

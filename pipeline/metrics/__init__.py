@@ -1,1 +1,1 @@
-"""Pure functions from predictions and truths to numbers, one file a family."""
+"""Metrics: pure functions from predictions and true values to numbers. One file holds one family of metrics."""

@@ -1,1 +1,1 @@
-"""The recurrent core, the protocol of heads, predictions, and the model that joins them."""
+"""The recurrent cores, the protocols of heads, their predictions, and the model that joins encoder, core and heads."""

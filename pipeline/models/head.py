@@ -1,77 +1,81 @@
-"""The protocol of heads.
+"""The protocols of heads.
 
-A head asks one question of what the core knows. It learns by `loss`, and answers by an explicit memory:
-`observe` folds what was just seen into the memory, `answer` turns the memory into predictions. Windows one
-after another give the memory of the whole. A head never re-reads the video and remembers none itself. How good its
-answers are it says in two steps, so that any number of batches can be measured together: `evidence` for each sample,
-`metrics` over all of them.
+A head answers one question from the output of the core. `loss` trains it. At inference its memory is explicit:
+`observe` adds a window to the memory, and `answer` turns the memory into predictions. Several windows, one after
+another, give the memory of the whole sequence. A head never reads the video again, and keeps no state of its own. It is
+evaluated in two steps, so that any number of batches can be measured together: `results` for each sample, `metrics`
+over all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
-from pipeline.models.prediction import Prediction, Spans
-from pipeline.models.seen import Seen
+from pipeline.data.manifest_rows import Row
+from pipeline.models.core_output import CoreOutput
+from pipeline.models.prediction import Prediction, ScoredSpans
 
 Memory = Any
-"""Belongs to the head that made it: sums and counts of logits, a Viterbi lattice. Tensors, batch first."""
+"""Its type depends on the head: sums and counts of logits, emissions, a Viterbi lattice. Tensors are batch first."""
 
-Evidence = Any
-"""Belongs to the head that made it: answer and truth of one sample, on the CPU."""
+Result = Any
+"""Its type depends on the head: prediction and target of one sample, on the CPU."""
 
 
 class Head(Protocol):
-    """What the model and the dataset need of a head; every head is an nn.Module as well."""
+    """What the model and the dataset need of a head. Every head is an nn.Module as well."""
 
     opponent: nn.Module | None
-    watched: str
-    """Which of its metrics chooses the best epoch; higher is better."""
-    stepwise: bool
-    """Whether its target has an entry for each step, which moves when the steps are moved."""
+    """The critic of a head that learns as a GAN, which is trained by its own optimizer; None for all other heads."""
+    monitor: str
+    """The metric that chooses the best epoch; higher is better."""
+    is_per_step: bool
+    """Whether the target has one entry for each step. Such a target is reordered together with the steps."""
 
     def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The truth of one sample looked at `times` (T,) seconds; None where the row does not say it."""
+        """The target of one sample with looks at `times` (T,) seconds; None where the row has no such annotation."""
         ...
 
-    def loss(self, seen: Seen, batch: Batch, player: str) -> dict[str, Tensor]:
-        """Named scalar terms; the training loop adds them up."""
+    def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
+        """Scalar loss terms by name; the training loop adds them up. player: "model", or the name of a head whose
+        critic is trained.
+        """
         ...
 
-    def observe(self, seen: Seen, memory: Memory | None = None) -> Memory:
-        """The memory after these steps."""
+    def observe(self, output: CoreOutput, memory: Memory | None = None) -> Memory:
+        """The memory after these steps; None is the memory before the first step."""
         ...
 
     def answer(self, memory: Memory) -> Sequence[Prediction]:
-        """One prediction a row."""
+        """One prediction for each row."""
         ...
 
-    def evidence(self, seen: Seen, batch: Batch) -> list[Evidence]:
-        """What it would answer to each sample, beside the truth."""
+    def results(self, output: CoreOutput, batch: Batch) -> list[Result]:
+        """Prediction and target of each sample."""
         ...
 
-    def interval(self, evidence: Sequence[Evidence], groups: Sequence[str | None]) -> tuple[float, float]:
-        """The 95 % interval of the metric it is watched by; a sample's group is the person or recording it is of."""
+    def confidence_interval(self, results: Sequence[Result], groups: Sequence[str | None]) -> tuple[float, float]:
+        """The 95 % bootstrap interval of the `monitor` metric. groups: the person or recording of each sample."""
         ...
 
-    def metrics(self, evidence: Sequence[Evidence]) -> dict[str, Any]:
-        """Numbers (and lists of them) over samples; `count` says of how many."""
+    def metrics(self, results: Sequence[Result]) -> dict[str, Any]:
+        """Metrics (numbers, and lists of numbers) over all samples; `count` is how many samples there are."""
         ...
 
 
-Following = dict[str, Tensor]
-"""What a head remembers of a stream without end, by name: its size does not grow. B is 1."""
+StreamMemory = dict[str, Tensor]
+"""The memory of an endless stream, by name. Its size is constant. B is 1."""
 
 
-class Decided(NamedTuple):
-    """labels: (N,) int64 indices of classes, -1 where nothing happens; scores: (N, C) probabilities. They belong to the
-    N looks behind those that were decided before: a head decides in order and leaves none out.
+class OnlineLabels(NamedTuple):
+    """The labels of the next N looks of a stream. A head labels the looks in order and skips none.
+
+    labels: (N,) int64 class indices, -1 for background. scores: (N, C) probabilities.
     """
 
     labels: Tensor
@@ -79,74 +83,86 @@ class Decided(NamedTuple):
 
 
 @runtime_checkable
-class Follower(Protocol):
-    """A head that can say what happens while it happens. What it said it never takes back."""
+class StreamingHead(Protocol):
+    """A head that labels a stream while it runs. A label is final: it is never revised."""
 
     delay_steps: int
-    """How many looks it waits in any case: no lag may be shorter."""
+    """The least number of looks between a look and its label: no lag may be smaller."""
 
-    def follow(
-        self, seen: Seen, memory: Following | None = None, *, lag: int, smooth: int
-    ) -> tuple[Following, Decided]:
-        """Go on with these steps (1, T, H) of one stream. lag: how many looks later a label may be decided, where that
-        helps; smooth: over how many looks scores are averaged, where nothing else joins them.
+    def stream(
+        self, output: CoreOutput, memory: StreamMemory | None = None, *, lag: int, smooth: int
+    ) -> tuple[StreamMemory, OnlineLabels]:
+        """The memory and the new labels after these steps (1, T, H) of one stream.
+
+        lag: for how many looks a label may wait, in heads that use later looks. smooth: over how many looks scores are
+        averaged, in heads without a temporal model of the labels.
         """
         ...
 
-    def conclude(self, memory: Following, *, lag: int) -> tuple[Decided, Prediction | None]:
-        """If the stream ended here: the labels of the looks that still waited, and the answer about the whole where its
-        memory needs no more room for hours than for seconds. The memory stays as it is.
-        """
-        ...
+    def finish_stream(self, memory: StreamMemory, *, lag: int) -> tuple[OnlineLabels, Prediction | None]:
+        """The labels of the looks that still wait, if the stream ended here. The memory is not changed.
 
-
-@runtime_checkable
-class Calibrated(Protocol):
-    """A head that says how far its answers can be trusted."""
-
-    def calibrate(self, train: Sequence[Evidence], validation: Sequence[Evidence]) -> str:
-        """After training: fit that, from its own evidence. Returns what was done, or not, in a sentence."""
-        ...
-
-
-@runtime_checkable
-class Contest(Protocol):
-    """A head with two players.
-
-    is_blind: it learns from the raw data alone, not from what the core knows of them. alone: on which part of a training's steps they do not play yet. is_playing: whether they do; the training says so at every step.
-    """
-
-    is_blind: bool
-    alone: float
-    is_playing: bool
-
-    def verdict(self, means: Mapping[str, float]) -> str:
-        """Why to go on makes no sense, from what the players paid over the last steps; empty while both are in the game."""
-        ...
-
-    def picture(self, batch: Batch) -> np.ndarray | list[str]:
-        """Something made now, of codes that stay the same (and of what a batch gives, where it needs that): a picture uint8
-        (H, W, 3), or texts.
+        Also returns the prediction for the whole stream, where a memory of constant size is enough for it; else None.
         """
         ...
 
 
 @runtime_checkable
-class Reader(Protocol):
-    """A head that wants to know something of all training rows before it learns from one after another."""
+class CalibratedHead(Protocol):
+    """A head that estimates how reliable its predictions are."""
 
-    def read(self, rows: Sequence[Row]) -> None:
-        """Look through the training rows, once."""
+    def calibrate(self, train: Sequence[Result], validation: Sequence[Result]) -> str:
+        """Fit the calibration after training, from the head's results. Returns a sentence that says what was fitted."""
         ...
 
 
 @runtime_checkable
-class Describer(Protocol):
-    """A head that can say something about each span that another head of its model has found."""
+class AdversarialHead(Protocol):
+    """A head that learns as a GAN: a generator and a critic."""
 
-    describes: str | None
-    """Which head; None where nobody asked for it."""
+    skips_core: bool
+    """Whether it learns from the raw data alone, so that the core need not run."""
+    pretrain_share: float
+    """The share of the training steps, from the first one on, in which the critic is not used."""
+    is_adversarial: bool
+    """Whether the critic is used now. The training sets it at every step."""
 
-    def describe(self, memory: Memory, spans: Spans) -> Prediction:
-        """The answer about one video as a whole, and about its spans."""
+    def stop_reason(self, means: Mapping[str, float]) -> str:
+        """Why the training has failed, from the mean losses of the last steps; empty while it has not."""
+        ...
+
+    def preview(self, batch: Batch) -> np.ndarray | list[str]:
+        """Samples from fixed latent codes (and from the batch, where a sample needs a start): an image uint8 (H, W, 3),
+        or texts.
+        """
+        ...
+
+
+@runtime_checkable
+class FitsRows(Protocol):
+    """A head that needs facts about all training rows before the first training step."""
+
+    def fit_rows(self, rows: Sequence[Row]) -> None:
+        """Fit to the rows of the training split; called once."""
+        ...
+
+
+@runtime_checkable
+class FitsSequences(Protocol):
+    """A head or an encoder that needs statistics of all training sequences before the first training step."""
+
+    def fit_sequences(self, sequences: Iterable[Tensor]) -> None:
+        """Fit to the raw sequences (T, D) of the training split; called once."""
+        ...
+
+
+@runtime_checkable
+class SpanDescriber(Protocol):
+    """A head that describes the spans that a segment head of the same model predicts."""
+
+    segment_head: str | None
+    """The name of that head; None: no spans are described."""
+
+    def describe(self, memory: Memory, spans: ScoredSpans) -> Prediction:
+        """The prediction for one whole video and for each of its spans."""
         ...

@@ -1,44 +1,58 @@
-"""The model: an encoder looks, one core watches, heads answer.
+"""The model: one encoder, one core, several heads.
 
-In: raw senses. Out: `Seen`, and loss terms by name. Knows nothing of files, optimisers or devices.
+In: raw sequences by sense. Out: `CoreOutput`, and loss terms by name. Knows nothing of files, optimizers or devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch, Raw
-from pipeline.models.core import State, Watcher
-from pipeline.models.head import Contest, Head
-from pipeline.models.seen import Seen
+from pipeline.models.core_output import CoreOutput
+from pipeline.models.head import AdversarialHead, Head
+from pipeline.models.recurrent.core import CoreProtocol, State
 from pipeline.padded import Padded
 
 
 class Encoder(Protocol):
-    """From raw senses to one sequence (B, T, D); every encoder is an nn.Module as well."""
+    """From the raw senses to one sequence (B, T, D). Every encoder is an nn.Module as well."""
 
     output_size: int
 
     def __call__(self, raw: Raw) -> Padded:
-        """The sequence that the core watches."""
+        """The input of the core."""
+        ...
+
+
+@runtime_checkable
+class FittedEncoder(Protocol):
+    """An encoder that can take the mean and standard deviation of each channel from the training sequences."""
+
+    @property
+    def is_fitted_on_training(self) -> bool:
+        """Whether its settings ask for that."""
+        ...
+
+    def fit_sequences(self, sequences: Iterable[Tensor]) -> None:
+        """Fit means and standard deviations to the training sequences (T, D)."""
         ...
 
 
 class Model(nn.Module):
-    """encoder -> core -> heads, with the state of the core in the caller's hands.
+    """encoder -> core -> heads. The caller keeps the state of the core.
 
     state = None
     for window in windows:
-        seen = model.watch(window, state)
-        state = seen.state
-        memory = head.observe(seen, memory)
+        output = model.watch(window, state)
+        state = output.state
+        memory = head.observe(output, memory)
     """
 
-    def __init__(self, encoder: Encoder, core: Watcher, heads: Mapping[str, Head]) -> None:
+    def __init__(self, encoder: Encoder, core: CoreProtocol, heads: Mapping[str, Head]) -> None:
         super().__init__()
         assert isinstance(encoder, nn.Module) and isinstance(core, nn.Module)
         self.encoder, self.core = encoder, core
@@ -49,49 +63,53 @@ class Model(nn.Module):
         """A head by its name in the config."""
         return self.heads[name]  # type: ignore[return-value]
 
-    def watch(self, raw: Raw, state: State | None = None) -> Seen:
-        """What the core knows after these windows, going on from `state`."""
+    def watch(self, raw: Raw, state: State | None = None) -> CoreOutput:
+        """The output of the core for these windows. state: after the windows before them; None at the start."""
         inputs = self.encoder(raw)
         steps, state = self.core(inputs, state)
-        return Seen(steps, state, inputs=inputs, raw=raw)
+        return CoreOutput(steps, state, inputs=inputs, raw=raw)
 
     def forward(
         self, batch: Batch, player: str = "model", state: State | None = None
     ) -> tuple[dict[str, Tensor], State]:
-        """The loss terms of every head (of an opponent's own head, where that plays), one pass of encoder and core for all of
-        them, and the state after it. From a `state` a row goes on where its window is not its first.
+        """The loss terms, and the state after the batch.
+
+        All heads share one pass of encoder and core. player: "model" for the terms of every head; the name of a head
+        with a critic for the terms of that critic alone. state: rows whose window is not their first continue from it.
         """
         if state is not None:
             state = self.reset(state, [start == 0 for start in batch.starts])
         heads = [self.head(name) for name in ([player] if player in self.heads else self.heads)]
-        if all(isinstance(head, Contest) and head.is_blind for head in heads):
-            seen = _unseen(batch.raw, self.core.initial_state(len(batch.sources)))
+        if all(isinstance(head, AdversarialHead) and head.skips_core for head in heads):
+            output = _output_without_core(batch.raw, self.core.initial_state(len(batch.sources)))
         else:
-            seen = self.watch(batch.raw, state)
-        terms = {term: value for head in heads for term, value in head.loss(seen, batch, player).items()}
-        return terms, seen.state
+            output = self.watch(batch.raw, state)
+        terms = {term: value for head in heads for term, value in head.loss(output, batch, player).items()}
+        return terms, output.state
 
     def reset(self, state: State, rows: Sequence[bool]) -> State:
-        """The state with some rows as before anything was seen."""
-        new = self.core.initial_state(len(rows))
+        """The state with the initial state in some rows."""
+        initial = self.core.initial_state(len(rows))
         mask = torch.tensor(rows, device=state[0].device)
         return tuple(
-            torch.where(mask.reshape(-1, *[1] * (old.ndim - 1)), first, old)
-            for old, first in zip(state, new, strict=True)
+            torch.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+            for old, new in zip(state, initial, strict=True)
         )
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """Who plays in training: the model itself, and the opponent of each head that has one."""
-        opponents = {
+        """The parameters of each player: of the model itself, and of the critic of each head that has one. Each player
+        has an optimizer of its own.
+        """
+        critics = {
             name: list(head.opponent.parameters())
             for name in self.heads
             if (head := self.head(name)).opponent is not None
         }
-        taken = {id(p) for parameters in opponents.values() for p in parameters}
-        return {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in taken], **opponents}
+        critic_ids = {id(p) for parameters in critics.values() for p in parameters}
+        return {"model": [p for p in self.parameters() if p.requires_grad and id(p) not in critic_ids], **critics}
 
 
-def _unseen(raw: Raw, state: State) -> Seen:
-    """What was there to watch, and was not watched."""
+def _output_without_core(raw: Raw, state: State) -> CoreOutput:
+    """The raw data, with empty outputs of the core, for heads that do not read them."""
     rows = len(state[0])
-    return Seen(Padded(torch.zeros(rows, 1, 0), torch.ones(rows, dtype=torch.int64)), state, raw=raw)
+    return CoreOutput(Padded(torch.zeros(rows, 1, 0), torch.ones(rows, dtype=torch.int64)), state, raw=raw)

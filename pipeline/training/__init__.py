@@ -1,1 +1,1 @@
-"""The loop and what stands round it: devices, optimisers, evaluation, tracking."""
+"""Training: the loop, optimizers, the state to resume from, processes and devices, and the tracking of a run."""

@@ -1,38 +1,40 @@
-"""CSV for spreadsheets: lists as JSON, and no cell that a spreadsheet would run."""
+"""CSV for spreadsheets: lists as JSON, and no cell that a spreadsheet runs as a formula."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.writers.flat import Heads, columns, flatten, printable
+from pipeline.atomic import AtomicFile
+from pipeline.writers.table_rows import Heads, columns, escape_surrogates, flatten
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # apostrophes before it count: taking one away gives every text back
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes before it, so that removing one apostrophe restores any text
 
 
 class CsvWriter:
-    """UTF-8 with a header; text that begins with = + - @ gets a leading apostrophe."""
+    """UTF-8 with a header. A text that begins with = + - @, a tab or a carriage return gets a leading apostrophe.
+
+    A row is in `<name>.partial` as soon as it is written. `close` gives the file its name.
+    """
 
     def __init__(self, path: Path, heads: Heads) -> None:
-        self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
-        self._file = open(self._partial, "w", encoding="utf-8", newline="")
-        self._rows = csv.DictWriter(self._file, columns(heads))
-        self._rows.writeheader()
+        self.heads, self._output = heads, AtomicFile(path)
+        self._file = open(self._output.partial, "w", encoding="utf-8", newline="")
+        self._csv = csv.DictWriter(self._file, columns(heads))
+        self._csv.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
-        """One line."""
-        self._rows.writerow({name: _cell(value) for name, value in printable(flatten(row, self.heads)).items()})
+        """Write one line and flush it."""
+        self._csv.writerow({name: _cell(v) for name, v in escape_surrogates(flatten(row, self.heads)).items()})
         self._file.flush()
 
     def close(self) -> Path:
-        """The file under its name."""
+        """Give the file its name. Returns its path."""
         self._file.close()
-        os.replace(self._partial, self.path)
-        return self.path
+        return self._output.commit()
 
 
 def _cell(value: Any) -> Any:

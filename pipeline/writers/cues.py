@@ -1,6 +1,6 @@
-"""Answers with times -> cues: what stands where in whole milliseconds, as one line of text.
+"""Answers with spans -> cues: a start and an end in whole milliseconds, and one line of text.
 
-In: a row, the heads that answer with spans. Out: cues in order of time. Knows nothing of any file format.
+In: a row, and the heads that answer with spans. Out: cues in order of time. Knows nothing of file formats.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.writers.flat import Heads, printable
+from pipeline.writers.table_rows import Heads, escape_surrogates
 
-_BREAKS = re.compile("\r\n|[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # what ends a line or a column somewhere
+_BREAKS = re.compile("\r\n|[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # what ends a line or a column in some format
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")  # XML 1.0 forbids most of them, terminals obey them
 
 
 @dataclass(frozen=True)
 class Cue:
-    """From `start` until `end`, whole milliseconds, end after start; text: one line, never empty; head: who says so."""
+    """start, end: whole milliseconds, end after start. text: one line, never empty. head: the head that answered."""
 
     start: int
     end: int
@@ -27,48 +27,52 @@ class Cue:
     head: str
 
 
-def timed(heads: Heads) -> list[str]:
-    """The heads whose answers have times."""
-    return [head for head, parts in heads.items() if "spans" in parts]
+def heads_with_spans(heads: Heads) -> list[str]:
+    """The heads whose answers have spans."""
+    return [head for head, fields in heads.items() if "spans" in fields]
 
 
 def cues(row: dict[str, Any], heads: Sequence[str]) -> list[Cue]:
-    """The cues of all these heads by their starts; none where the row has no such answer.
+    """The cues of all these heads, by start; none where the row has no such answer.
 
-    Times are those of the row, rounded to milliseconds: what did not overlap does not overlap after it. A span that the
-    rounding leaves nothing of lasts one millisecond, since WebVTT and ELAN want an end after its start; only then are
-    neighbours moved, by as little.
+    Times are rounded to milliseconds. Spans that do not overlap give cues that do not overlap. A span that would become
+    empty lasts one millisecond, because WebVTT and ELAN need an end after the start. Only then do its neighbours move,
+    by as little.
     """
-    found = []
+    all_cues = []
     for head in heads:
-        spans = sorted((row.get(head) or {}).get("spans") or [], key=lambda s: (s["start"], s["end"]))
-        times = milliseconds((s["start"], s["end"]) for s in spans)
-        found += [Cue(a, b, one_line(spoken(s)), head) for s, (a, b) in zip(spans, times, strict=True)]
-    return sorted(found, key=lambda cue: (cue.start, cue.end))  # stable: heads in their order
+        spans = sorted((row.get(head) or {}).get("spans") or [], key=lambda span: (span["start"], span["end"]))
+        times = to_milliseconds((span["start"], span["end"]) for span in spans)
+        all_cues += [
+            Cue(start, end, one_line(cue_text(span)), head) for span, (start, end) in zip(spans, times, strict=True)
+        ]
+    return sorted(all_cues, key=lambda cue: (cue.start, cue.end))  # stable: equal times keep the order of the heads
 
 
-def milliseconds(spans: Iterable[tuple[float, float]]) -> list[tuple[int, int]]:
+def to_milliseconds(spans: Iterable[tuple[float, float]]) -> list[tuple[int, int]]:
     """Spans in seconds, sorted by start -> whole milliseconds, each at least one long."""
-    found: list[tuple[int, int]] = []
-    open_until: list[tuple[float, int]] = []  # (seconds, milliseconds) of the ends so far, the earliest on top
-    free = 0  # no later span may start before this millisecond
+    rounded: list[tuple[int, int]] = []
+    open_ends: list[tuple[float, int]] = []  # a heap of (seconds, milliseconds), the earliest end first
+    earliest = 0  # no later span may start before this millisecond
     for start, end in spans:
-        while open_until and open_until[0][0] <= start:
-            free = max(free, heapq.heappop(open_until)[1])
-        first = max(round(1000 * start), free)
+        while open_ends and open_ends[0][0] <= start:
+            earliest = max(earliest, heapq.heappop(open_ends)[1])
+        first = max(round(1000 * start), earliest)
         last = max(round(1000 * end), first + 1)
-        heapq.heappush(open_until, (end, last))
-        found.append((first, last))
-    return found
+        heapq.heappush(open_ends, (end, last))
+        rounded.append((first, last))
+    return rounded
 
 
-def spoken(span: dict[str, Any]) -> str:
-    """A span's sentence where it has one, else its label."""
+def cue_text(span: dict[str, Any]) -> str:
+    """The sentence of a span where it has one, else its label."""
     return span["text"] if "text" in span else span["label"]
 
 
 def one_line(text: str) -> str:
-    """A text that a cue can hold: line breaks and tabs become spaces, other control characters U+FFFD, and so does nothing
-    at all; the ends are trimmed.
+    """A text that a cue can contain, in one line.
+
+    Line breaks and tabs become spaces, other control characters U+FFFD. The ends are trimmed. An empty text becomes
+    U+FFFD.
     """
-    return _CONTROLS.sub("\ufffd", _BREAKS.sub(" ", printable(text))).strip() or "\ufffd"
+    return _CONTROLS.sub("\ufffd", _BREAKS.sub(" ", escape_surrogates(text))).strip() or "\ufffd"

@@ -1,15 +1,15 @@
-"""Parquet for data frames: typed columns, lists as lists."""
+"""Parquet for data frames: typed columns, and lists as lists."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.writers.flat import Heads, flatten, printable
+from pipeline.atomic import AtomicFile
+from pipeline.writers.table_rows import Heads, escape_surrogates, flatten
 
 _SPAN = [("start", pa.float64()), ("end", pa.float64()), ("label", pa.string()), ("score", pa.float64())]
 _TOP = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
@@ -31,15 +31,15 @@ _TYPES = {
     "tokens": pa.int64(),
     "perplexity": pa.float64(),
 }
-_CHUNK = 1000  # rows a row group: bounds memory
+_GROUP_SIZE = 1000  # rows in a row group, which are in memory together
 
 
 class ParquetWriter:
-    """The same columns and types whatever the rows hold."""
+    """The columns and types depend on the heads alone. Rows reach `<name>.partial` in groups of 1000."""
 
     def __init__(self, path: Path, heads: Heads) -> None:
-        self.path, self._partial, self.heads = path, path.with_name(path.name + ".partial"), heads
-        answers = [(f"{head}_{part}", _TYPES[part]) for head, parts in heads.items() for part in parts]
+        self.heads, self._output = heads, AtomicFile(path)
+        answers = [(f"{head}_{field}", _TYPES[field]) for head, fields in heads.items() for field in fields]
         self._schema = pa.schema(
             [
                 ("path", pa.string()),
@@ -51,23 +51,22 @@ class ParquetWriter:
                 ("error", pa.string()),
             ]
         )
-        self._file = pq.ParquetWriter(self._partial, self._schema)
-        self._waiting: list[dict[str, Any]] = []
+        self._file = pq.ParquetWriter(self._output.partial, self._schema)
+        self._rows: list[dict[str, Any]] = []
 
     def write(self, row: dict[str, Any]) -> None:
-        """One row; rows reach the disk in groups."""
-        self._waiting.append(printable(flatten(row, self.heads)))
-        if len(self._waiting) == _CHUNK:
+        """Add one row; a full group is written."""
+        self._rows.append(escape_surrogates(flatten(row, self.heads)))
+        if len(self._rows) == _GROUP_SIZE:
             self._write_group()
 
     def close(self) -> Path:
-        """The file under its name."""
+        """Write the last group and give the file its name. Returns its path."""
         self._write_group()
         self._file.close()
-        os.replace(self._partial, self.path)
-        return self.path
+        return self._output.commit()
 
     def _write_group(self) -> None:
-        if self._waiting:
-            self._file.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
-            self._waiting = []
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []

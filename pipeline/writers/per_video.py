@@ -1,7 +1,7 @@
 """One file a video: subtitles and annotations.
 
-In: rows, one at a time. Out: a folder with a file for every row that has an answer, at the video's own relative path. Each
-file is whole as soon as it has its name. Knows nothing of what stands in it.
+In: rows, one at a time. Out: a folder with one file for each row that has an answer, at the relative path of its video.
+Each file is written atomically. Knows nothing of the content of the files.
 """
 
 from __future__ import annotations
@@ -10,36 +10,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.whole import write_whole
-from pipeline.writers.cues import Cue, cues, timed
-from pipeline.writers.flat import Heads
-from pipeline.writers.names import Names, as_file, safe
+from pipeline.atomic import write_atomic
+from pipeline.writers.cues import Cue, cues, heads_with_spans
+from pipeline.writers.output_names import UniqueNames, file_system_key, safe_path
+from pipeline.writers.table_rows import Heads
 
 Render = Callable[[str, Sequence[Cue], Sequence[str]], str]
-"""(a video's path, its cues, the heads with times) -> the text of its file."""
+"""(path of a video, its cues, the heads with spans) -> the text of its file."""
 
 
 class PerVideoWriter:
-    """`folder/<name><suffix>`, and nothing for a failed row: not even what an earlier run has left under that name."""
+    """`folder/<name><suffix>`. A failed row has no file, and the file of an earlier run under its name is deleted."""
 
     def __init__(self, folder: Path, heads: Heads, *, suffix: str, render: Render) -> None:
         self.folder, self.suffix, self._render = folder, suffix, render
-        self._heads, self._names = timed(heads), Names(as_file)
+        self._heads, self._names = heads_with_spans(heads), UniqueNames(file_system_key)
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, row: dict[str, Any]) -> None:
-        """One file, under its name when it is whole."""
-        name = self._names.of(self._place(row["path"]))
+        """Write the file of one row."""
+        name = self._names.assign(safe_path(row["path"], reserved=(self.suffix, ".partial")))
         path = self.folder / (name + self.suffix)
         if row["status"].startswith("failed"):
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, self._render(row["path"], cues(row, self._heads), self._heads))
+        write_atomic(path, self._render(row["path"], cues(row, self._heads), self._heads))
 
     def close(self) -> Path:
         """The folder."""
         return self.folder
-
-    def _place(self, path: str) -> str:
-        return safe(path, reserved=(self.suffix, ".partial"))

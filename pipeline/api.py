@@ -1,0 +1,248 @@
+"""The Python API: load a model, answer for files and streams, read features, train.
+
+In: paths, arrays and settings as plain values. Out: `Answer`s, rows, events and arrays. It prints nothing; a `log` function
+gets the lines that the command line would print. Knows nothing of the command line.
+
+    import unreel
+    model = unreel.load("runs/videos")
+    answer = model("clip.mp4")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.checkpoint import Checkpoint, load_model
+from pipeline.commands import evaluate as evaluate_command
+from pipeline.commands import train as train_command
+from pipeline.commands.config import config_of
+from pipeline.commands.watch import open_live
+from pipeline.config.encoders import FramesSection
+from pipeline.inference.events import Event
+from pipeline.inference.extract_features import extract_one
+from pipeline.inference.live_stream import live_events
+from pipeline.inference.predict_folder import predict_all
+from pipeline.inference.predictor import Answer, Predictor, answering_threads
+from pipeline.inference.stream import Stream, check_can_stream
+from pipeline.media.folder import find_texts, find_videos
+from pipeline.training.distributed import device_of
+
+AnyPath = str | PathLike[str]
+Log = Callable[[str], None]
+
+
+def _no_log(line: str) -> None:
+    """Drop the line."""
+
+
+def load(path: AnyPath, *, device: str = "auto") -> Recogniser:
+    """Load a trained model from the folder of its run, or from the model folder inside it. No code of the folder runs.
+
+    device: "auto" (a CUDA device where there is one), "cpu", "cuda" or "cuda:1". Raises ModelError (a ValueError) for a
+    folder that holds no model, or a damaged one; ConfigError (a ValueError) for a device that does not exist here.
+    """
+    return Recogniser(load_model(Path(path)), device_of(device))
+
+
+class Recogniser:
+    """A trained model that answers for videos, stored series or texts. Made by `load`.
+
+    device: where its tensors live. architecture: its settings, as in the config. classes: the class names of each head.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        self._checkpoint = checkpoint
+        self._predictor = Predictor(checkpoint, device)
+        self._threads = answering_threads(checkpoint)
+
+    @property
+    def device(self) -> str:
+        """The device as text, such as "cpu" or "cuda:0"."""
+        return str(self._predictor.device)
+
+    @property
+    def rate(self) -> float:
+        """Looks a second: how many frames of each second the model sees."""
+        return self._checkpoint.architecture.clock.rate
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """The kind of each head by its name, such as {"action": "classify"}."""
+        return {name: section.kind for name, section in self._checkpoint.architecture.heads.items()}
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The class names of each head that has classes."""
+        from pipeline.data.vocabulary import Vocabulary
+
+        known = self._checkpoint.vocabularies.items()
+        return {name: names.names for name, names in known if isinstance(names, Vocabulary) and names.names}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The architecture of the model as plain values: clock, encoder, core and heads."""
+        return self._checkpoint.architecture.model_dump(mode="json")
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The `Model` (encoder, core and heads) in evaluation mode, for those who work with torch."""
+        return self._predictor.model
+
+    def __call__(self, source: AnyPath) -> Answer:
+        """The answer for one file; for a model of texts, the answer for this text.
+
+        A file that cannot be read gives an answer with `is_failed` and `error`, not an exception.
+        """
+        if self._reads_texts:
+            with _threads(self._threads):
+                return self._predictor.predict_text(fspath(source))
+        (found,) = find_videos([fspath(source)]) or [None]
+        if found is None or found.problem:
+            code, _, sentence = (found.problem if found else "not_found: there is nothing").partition(": ")
+            return Answer(f"failed:{code}", error=sentence, path=fspath(source))
+        with _threads(self._threads):
+            return self._predictor.predict_file(found.path)
+
+    def predict(self, sources: AnyPath | Sequence[AnyPath], *, top: int = 5) -> Iterator[dict[str, Any]]:
+        """A row (plain values) for every file in folders, globs, lists and files, in order, as soon as it is answered.
+
+        For a model of texts the sources are text files; each line gives a row. top: how many classes a row lists.
+        """
+        listed = [sources] if isinstance(sources, str | PathLike) else list(sources)
+        find = find_texts if self._reads_texts else find_videos
+        rows = predict_all(find([fspath(one) for one in listed]), self._predictor, top=top)
+        while True:
+            with _threads(self._threads):
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
+
+    def features(self, path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
+        """What the frozen CNN computes for a video: times (T,) in seconds and features (T, D) float32.
+
+        Raises ValueError for a model that reads no frames; MediaError (a ValueError) for a file that cannot be decoded.
+        """
+        section = self._checkpoint.architecture.encoder
+        if not isinstance(section, FramesSection):
+            raise ValueError(
+                f"This model reads {section.kind}, and features are computed from frames. Load a model whose encoder.kind is frames."
+            )
+        with _threads(self._threads):
+            features = extract_one(
+                Path(path), self._predictor.extractor, self._predictor.clock, section.transform(), section.decoder
+            )
+        return features.times, features.values.astype(np.float32)
+
+    def stream(
+        self,
+        source: AnyPath | int,
+        *,
+        lag_seconds: float = 1.0,
+        smooth_seconds: float = 2.0,
+        update_seconds: float = 1.0,
+        threshold: float = 0.0,
+        probabilities: bool = False,
+        top: int = 5,
+    ) -> Iterator[Event]:
+        """The events of a file, a camera (its index) or an address, while they happen; see `unreel watch --help`.
+
+        The source is decoded in another process, which ends with the iterator. Raises ModelError for a model that cannot
+        stream: a bidirectional core reads the end first, and some heads answer only about the whole.
+        """
+        check_can_stream(self._checkpoint, needs_frames=True)
+        stream = Stream(
+            self._checkpoint,
+            self._predictor.device,
+            lag_seconds=lag_seconds,
+            smooth_seconds=smooth_seconds,
+            update_seconds=update_seconds,
+            threshold=threshold,
+            top=top,
+            probabilities=probabilities,
+        )
+        with open_live(str(source) if isinstance(source, int) else fspath(source), stream) as live:
+            events = live_events(live, stream)
+            while True:
+                with _threads(self._threads):
+                    event = next(events, None)
+                if event is None:
+                    return
+                yield event
+
+    @property
+    def _reads_texts(self) -> bool:
+        return self._checkpoint.architecture.encoder.kind == "tokens"
+
+    def __repr__(self) -> str:
+        architecture = self._checkpoint.architecture
+        core = architecture.core
+        direction = ", both directions" if core.bidirectional else ""
+        lines = [
+            f"Recogniser on {self.device}",
+            f"  encoder: {architecture.encoder.kind}, {self.rate:g} looks a second",
+            f"  core:    {core.cell}, {core.layers} layer{'s' if core.layers != 1 else ''} of {core.hidden} units{direction}",
+        ]
+        for name, kind in self.heads.items():
+            names = self.classes.get(name, ())
+            shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+            lines.append(f"  head:    {name} ({kind})" + (f", {len(names)} classes: {shown}" if names else ""))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. folder: where its files lie. report: what was measured (report.json as plain values)."""
+
+    folder: Path
+    report: dict[str, Any]
+
+    def load(self, *, device: str = "auto") -> Recogniser:
+        """The trained model of this run."""
+        return load(self.folder, device=device)
+
+    def __repr__(self) -> str:
+        first = next((row for row in self.report["rows"] if row["order"] == "forward"), None)
+        if first is None:
+            return f"Run({str(self.folder)!r}: nothing was measured, because there is no test split)"
+        name, value = next((key, value) for key, value in first.items() if isinstance(value, float))
+        return f"Run({str(self.folder)!r}: {name} {value:.3f} on {first['count']} test rows)"
+
+
+def train(source: AnyPath, *overrides: str, fresh: bool = False, log: Log = _no_log) -> Run:
+    """Train by a config, a manifest or a folder of class folders, as `unreel train` does; an interrupted run goes on.
+
+    overrides: settings as "key=value", such as "core.cell=lstm". fresh: start over where the run's folder holds a run. log:
+    gets the lines that the command would print. Raises ConfigError, ManifestError, LeakError (all are ValueErrors) for what
+    the user can mend.
+    """
+    with _threads(torch.get_num_threads()):
+        finished = train_command.train(config_of(fspath(source), overrides, log), log, fresh=fresh)
+    return Run(finished.folder, finished.report)
+
+
+def evaluate(run: AnyPath, *overrides: str, log: Log = _no_log) -> Run:
+    """Measure the model of a run again, on its own test split or, by overrides, on other data, as `unreel evaluate` does."""
+    with _threads(torch.get_num_threads()):
+        finished = evaluate_command.evaluate(Path(run), list(overrides), log)
+    return Run(finished.folder, finished.report)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with so many CPU threads (0: as many as before), and put the caller's number back."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

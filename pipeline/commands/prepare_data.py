@@ -1,0 +1,225 @@
+"""The data of a run: rows with their splits, and the features of every video.
+
+In: a config. Out: `PreparedData`. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config.base import ConfigError
+from pipeline.config.encoders import FramesSection
+from pipeline.config.run import Config
+from pipeline.data.dataset import DecodedFrames, RowSource, StoredFeatures, StoredSeries
+from pipeline.data.feature_store import FeatureStore
+from pipeline.data.leaks import check_leaks
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.manifest_rows import Row
+from pipeline.data.prepared_data import PreparedData
+from pipeline.data.readers import read_class_folders
+from pipeline.data.split import apply_split
+from pipeline.data.texts import StoredText, text_of
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.vocabulary import did_you_mean
+from pipeline.inference.extract_features import Extraction, extract
+from pipeline.media.probe import probe
+from pipeline.media.sniff import MediaError
+from pipeline.training.distributed import DistributedContext
+
+Log = Callable[[str], None]
+OnVideo = Callable[[int, int], None]
+"""Called with (done, total) after each video."""
+Failures = dict[str, tuple[str, str]]
+"""Videos that cannot be read: path -> (status, sentence)."""
+
+
+def prepare(
+    config: Config,
+    context: DistributedContext,
+    log: Log,
+    on_video: OnVideo = lambda done, total: None,
+    tokenizer: Tokenizer | None = None,
+) -> PreparedData:
+    """Read the rows, split them, and extract the features of each video once, unless training reads pixels.
+
+    tokenizer: that of a trained model of texts; by default one is trained on the texts of the training rows. Raises
+    ConfigError, ManifestError, LeakError.
+    """
+    manifest = split_rows(config, read_rows(config, log), log)
+    if config.encoder.kind == "tokens":
+        return _prepare_texts(config, manifest, log, tokenizer)
+    if config.encoder.kind == "series":
+        series = StoredSeries(manifest.root, config.clock.rate)
+        width = series.width(manifest.rows[0])
+        return PreparedData(manifest, series, {}, width, config.evaluation.unknown_classes)
+    if config.data.read == "pixels" or (config.data.read == "auto" and config.encoder.train_blocks):
+        pixels = DecodedFrames(manifest.root, config.clock.build(), config.encoder.transform(), config.encoder.decoder)
+        failed = _unreadable(manifest)
+        _log_failures(failed, log)
+        return _without_failed(config, manifest, pixels, failed)
+    if config.encoder.train_blocks:
+        raise ConfigError(
+            f"data.read = features, but encoder.train_blocks = {config.encoder.train_blocks} changes the CNN. "
+            "Use data.read: auto, or freeze the CNN with encoder.train_blocks: 0."
+        )
+    store, failed = fill_store(config, manifest, context, log, on_video)
+    return _without_failed(config, manifest, StoredFeatures(manifest.root, store), failed)
+
+
+def _prepare_texts(config: Config, manifest: Manifest, log: Log, tokenizer: Tokenizer | None) -> PreparedData:
+    assert config.encoder.kind == "tokens", "only texts have a tokenizer"
+    if tokenizer is None:
+        texts = [text_of(row, manifest.root) for row in manifest.rows if row.split == "train"]
+        tokenizer = config.encoder.train_tokenizer(texts)
+        log(f"tokenizer: {len(tokenizer):,} tokens of level {tokenizer.level}, from the training rows")
+    source = StoredText(manifest.root, tokenizer, add_bos_eos=config.encoder.add_bos_eos)
+    unknown_classes = config.evaluation.unknown_classes
+    return PreparedData(manifest, source, {}, unknown_classes=unknown_classes, tokenizer=tokenizer)
+
+
+def _without_failed(config: Config, manifest: Manifest, source: RowSource, failed: Failures) -> PreparedData:
+    """The rows whose videos can be read. Raises ConfigError where the config stops at the first failure."""
+    if failed and config.data.on_error == "stop":
+        video, (status, sentence) = next(iter(failed.items()))
+        raise ConfigError(
+            f"{len(failed)} videos cannot be read, and data.on_error = stop. The first: {video}: {status}: {sentence}"
+        )
+    rows = tuple(row for row in manifest.rows if str(manifest.path_of(row)) not in failed)
+    unknown_classes = config.evaluation.unknown_classes
+    return PreparedData(Manifest(rows, manifest.root), source, failed, unknown_classes=unknown_classes)
+
+
+def _unreadable(manifest: Manifest) -> Failures:
+    """The videos that cannot be opened."""
+    failed = {}
+    for row in manifest.rows:
+        try:
+            probe(manifest.path_of(row))
+        except MediaError as error:
+            failed[str(manifest.path_of(row))] = (error.status, str(error))
+    return failed
+
+
+def _log_failures(failed: Mapping[str, tuple[str, str]], log: Log) -> None:
+    for video, (status, sentence) in failed.items():
+        log(f"  skipped {video}: {status}: {sentence}")
+
+
+def read_rows(config: Config, log: Log) -> Manifest:
+    """The manifest of the config, or that of a folder of class folders. Raises ConfigError, ManifestError."""
+    path = Path(config.data.path)
+    if path.is_dir():
+        return Manifest(tuple(read_class_folders(path, log)), Path(config.data.root or path))
+    if not path.exists():
+        raise ConfigError(
+            f"data.path = '{path}' does not exist. Give a manifest (.csv or .jsonl) or a folder of class folders."
+        )
+    return read_manifest(path, config.data.root)
+
+
+def fill_store(
+    config: Config, manifest: Manifest, context: DistributedContext, log: Log, on_video: OnVideo
+) -> tuple[FeatureStore, Failures]:
+    """Extract the features of every row's video. Rank 0 does it; the other ranks wait and find the store filled."""
+    section, architecture = config.encoder, config.architecture
+    assert isinstance(section, FramesSection), "only an encoder of frames has features"
+    backbone = section.build_backbone()
+    store = FeatureStore(config.data.feature_store, architecture.made_by(context.device, backbone))
+    videos = [manifest.path_of(row) for row in manifest.rows]
+
+    def fill() -> Extraction:
+        return extract(
+            videos,
+            store,
+            lambda: architecture.build_feature_extractor(context.device, backbone),
+            clock=config.clock.build(),
+            transform=section.transform(),
+            backend=section.decoder,
+            on_video=on_video,
+        )
+
+    extraction = fill() if context.is_first else Extraction()
+    context.barrier()
+    extraction = extraction if context.is_first else fill()
+    log(
+        f"features: {extraction.num_extracted} videos extracted ({extraction.num_looks:,} looks), "
+        f"{extraction.num_stored} were stored before, {len(extraction.failed)} failed"
+    )
+    _log_failures(extraction.failed, log)
+    return store, extraction.failed
+
+
+def split_rows(config: Config, manifest: Manifest, log: Log) -> Manifest:
+    """The rows that have targets for all heads, with the config's split; logs what is left out and what leaks.
+
+    Raises ConfigError where a head has no row to learn from, ValueError for a split that is impossible, LeakError.
+    """
+    data = config.data
+    rows = _with_targets(config, manifest.rows, log)
+    if data.split == "none":
+        rows = [replace(row, split="train") for row in rows]
+    is_drawn = data.split not in ("manifest", "none")  # then the test split must not depend on the seed of a training
+    rows = apply_split(
+        rows,
+        "manifest" if data.split == "none" else data.split,
+        test_share=data.test_share,
+        validation_share=data.validation_share,
+        folds=data.folds,
+        fold=data.fold,
+        seed=0 if is_drawn else config.training.seed,
+    )
+    if not data.validation_share:  # no rows choose an epoch, so those of a validation split are trained on
+        rows = tuple(replace(row, split="train") if row.split == "val" else row for row in rows)
+    rows = _without_unknown_classes(config, rows, log)
+    split = Manifest(tuple(row for row in rows if row.split is not None), manifest.root)
+    counts = Counter(row.split for row in split.rows)
+    with_classes = [head for head in config.heads.values() if head.kind != "caption"]
+    classes = {label for row in split.rows for head in with_classes for label in head.taught_labels(row)}
+    log(
+        f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(classes)} classes; "
+        f"split: {data.describe_split()}"
+    )
+    for finding in check_leaks(split):
+        if finding.kind == "group" or (finding.kind == "missing_class" and not config.evaluation.unknown_classes):
+            log(f"  note: {finding.message}")
+    return split
+
+
+def _with_targets(config: Config, rows: Sequence[Row], log: Log) -> list[Row]:
+    """The rows that every head can learn from."""
+    kept = list(rows)
+    for name, head in config.heads.items():
+        target = head.requires
+        taught = [row for row in kept if target is None or head.taught_labels(row)]
+        if not taught:
+            raise ConfigError(
+                f"'{config.data.path}' has no row with a {target}, and the head '{name}' learns from them. Add "
+                f"{target}s, or give another manifest."
+            )
+        if len(taught) < len(kept):
+            log(f"{len(kept) - len(taught)} rows have no {target} and are left out")
+        kept = taught
+    return kept
+
+
+def _without_unknown_classes(config: Config, rows: Sequence[Row], log: Log) -> tuple[Row, ...]:
+    """The rows without the training and validation rows of evaluation.unknown_classes; their test rows stay."""
+    unknown_classes = config.evaluation.unknown_classes
+    labels = sorted({row.label for row in rows if row.label is not None})
+    for name in unknown_classes:
+        if name not in labels:
+            raise ConfigError(
+                f"evaluation.unknown_classes names '{name}', which is no label of '{config.data.path}'."
+                f"{did_you_mean(name, labels)} The labels are: {', '.join(labels)}."
+            )
+    kept = tuple(row for row in rows if row.label not in unknown_classes or row.split == "test")
+    if unknown_classes:
+        test_count = sum(row.label in unknown_classes for row in kept)
+        log(
+            f"unknown classes: {', '.join(unknown_classes)}: {len(rows) - len(kept)} rows left out of training and "
+            f"validation, {test_count} in the test split"
+        )
+    return kept

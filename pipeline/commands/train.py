@@ -1,0 +1,317 @@
+"""`unreel train`: from a config to a finished run. Read this file first.
+
+`train` reads the rows and splits them, extracts the features of each video once (or reads pixels where the CNN learns),
+builds the model, runs the training loop, and writes the table of results beside those of the baselines. All files of a
+run are in its folder: config.yaml, metrics.jsonl, model/, report.json, report.txt and wandb/.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import write_atomic
+from pipeline.checkpoint import Checkpoint, load_model, save_model
+from pipeline.commands.prepare_data import Log, OnVideo, prepare
+from pipeline.config.architecture import TOKENS
+from pipeline.config.base import ConfigError
+from pipeline.config.heads import build_vocabulary
+from pipeline.config.run import Config, dump_config, load_config
+from pipeline.data.dataset import RowDataset
+from pipeline.data.prepared_data import PreparedData
+from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.vocabulary import Vocabulary, did_you_mean
+from pipeline.evaluation.baselines import baseline_configs
+from pipeline.evaluation.calibrate import calibrate
+from pipeline.evaluation.measure import make_report, measure, split_dataset, split_name
+from pipeline.evaluation.report import write_report
+from pipeline.models.head import FitsRows, FitsSequences
+from pipeline.models.model import FittedEncoder, Model
+from pipeline.training.distributed import DistributedContext, distributed, seed_step
+from pipeline.training.fit import Session, fit
+from pipeline.training.resume import RESUME_FILE, Progress, saved_step
+from pipeline.training.tracking import Tracker
+
+RUN_FILES = ("config.yaml", "metrics.jsonl", RESUME_FILE, "report.json", "report.txt", "wandb_id")
+RUN_FOLDERS = ("model", "baselines", "wandb", "evaluation", "samples")
+"""All that a run writes into its folder."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The folder of a finished run, and its report (report.json as plain values)."""
+
+    folder: Path
+    report: dict[str, Any]
+
+
+def train(config: Config, log: Log, on_video: OnVideo = lambda done, total: None, *, fresh: bool = False) -> Finished:
+    """Run a config to its end, or resume it where it was interrupted; `fresh` starts over.
+
+    Raises ConfigError, ManifestError, LeakError for mistakes of the user; Interrupted after a signal.
+    """
+    with distributed(config.training.device, training_threads(config)) as context:
+        log = log if context.is_first else _no_log
+        folder = _open_folder(config, context, fresh)
+        initial = load_model(config.training.init_from) if config.training.init_from else None
+        data = prepare(config, context, log, on_video, tokenizer_of(initial))
+        _check_classes(config, data)
+        checkpoint, rows = _train_and_measure(config, data, context, folder, log, initial)
+        if config.evaluation.baselines and rows and config.core.cell != "mean":
+            rows += _train_baselines(config, data, context, folder, log)
+        report = make_report(config, data, checkpoint, rows)
+        if context.is_first:
+            write_report(report, folder)
+        return Finished(folder, report)
+
+
+def _no_log(line: str) -> None:
+    """Drop the line: only one of several processes writes to the log."""
+
+
+def _check_classes(config: Config, data: PreparedData) -> None:
+    """Raise ConfigError for problems with the classes that would otherwise stop the run after its training."""
+    if not data.rows("train"):
+        raise ConfigError(
+            f"No row of '{config.data.path}' is left to train on: {len(data.failed)} videos failed, and the split is "
+            f"'{config.data.split}'. Repair the videos, or choose a split that has training rows."
+        )
+    known: set[str] = set()
+    for head in config.heads.values():
+        if head.kind == "transcribe":
+            continue  # a word that no training row has counts as an error of the transcript
+        taught = {label for row in data.rows("train") for label in head.taught_labels(row)}
+        for row in data.manifest.rows:
+            for label in head.taught_labels(row):
+                if label not in taught and row.label not in data.unknown_classes:
+                    raise ConfigError(
+                        f"The class '{label}' is in {row.split} ('{row.path}') and not in training, so no model can "
+                        "predict it. Give training some of its videos, or leave its rows out."
+                    )
+        known |= taught
+    for name in (name for pair in config.evaluation.pairs for name in pair):
+        if name not in known:
+            raise ConfigError(
+                f"evaluation.pairs names '{name}', which is no class of the training rows."
+                f"{did_you_mean(name, sorted(known))} The classes are: {', '.join(sorted(known))}."
+            )
+
+
+def _train_and_measure(
+    config: Config,
+    data: PreparedData,
+    context: DistributedContext,
+    folder: Path,
+    log: Log,
+    initial: Checkpoint | None,
+) -> tuple[Checkpoint, list[dict[str, Any]]]:
+    """Train the model of a run and measure it on the test split: the model, and a row for each order and head."""
+    with Tracker(
+        folder,
+        config.model_dump(mode="json"),
+        mode=config.tracking.wandb,
+        project=config.tracking.project,
+        name=config.tracking.name,
+        tags=config.tracking.tags,
+        from_step=saved_step(folder),
+        log=log,
+        is_active=context.is_first,
+    ) as tracker:
+        checkpoint, progress = _train_model(config, data, context, folder, tracker, log, initial)
+        rows = measure(config, data, checkpoint, context.device, name=config.core.cell)
+        for row in rows:
+            tracker.log({"step": progress.step, "epoch": progress.epoch, "split": split_name(row), **_scalars(row)})
+        if context.is_first and rows:
+            for row in rows:
+                if row["order"] == "forward" and "confusion" in row:
+                    tracker.log_confusion(checkpoint.vocabularies[row["head"]].names, row["confusion"])
+            tracker.log_artifact(folder / "model", f"{folder.name}-model")
+    return checkpoint, rows
+
+
+def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The head and the numbers of a row of the table, for metrics.jsonl."""
+    return {"head": row["head"], **{key: value for key, value in row.items() if isinstance(value, int | float)}}
+
+
+def _train_model(
+    config: Config,
+    data: PreparedData,
+    context: DistributedContext,
+    folder: Path,
+    tracker: Tracker,
+    log: Log,
+    initial: Checkpoint | None = None,
+) -> tuple[Checkpoint, Progress]:
+    """Build a model, train it, calibrate it and save it in folder/model. initial: a model whose weights it takes."""
+    vocabularies, model = _build_model(config, data, initial, log)
+    train_set = split_dataset(config, data, model, "train", is_training=True)
+    validation_set = split_dataset(config, data, model, "val") if data.rows("val") else None
+    _fit_statistics(model, train_set)
+    if (step := saved_step(folder)) is not None:
+        log(f"resuming from step {step}")
+    settings = config.training
+    session = Session(model.to(context.device), settings, context, tracker, log)
+    progress = fit(session, train_set, validation_set, config.data.workers)
+    whole_rows = split_dataset(config, data, model, "train")
+    calibrate(model, whole_rows, validation_set, batch_size=settings.batch_size, device=context.device, log=log)
+    notes = {
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch + 1 if validation_set else None,
+        "seed": settings.seed,
+        "data": data.manifest.fingerprint,
+    }
+    checkpoint = Checkpoint(model.eval(), config.architecture, vocabularies, data.input_size, notes)
+    if context.is_first:
+        save_model(folder / "model", checkpoint)
+    return checkpoint, progress
+
+
+def _build_model(
+    config: Config, data: PreparedData, initial: Checkpoint | None, log: Log
+) -> tuple[dict[str, Vocabulary | Tokenizer], Model]:
+    """The vocabularies of the training rows, and a model with weights of `initial` where they fit."""
+    train_rows = data.rows("train")
+    counts = {
+        name: Counter(label for row in train_rows for label in head.taught_labels(row))
+        for name, head in config.heads.items()
+    }
+    vocabularies = {name: build_vocabulary(head, train_rows, counts[name]) for name, head in config.heads.items()}
+    if data.tokenizer is not None:
+        vocabularies[TOKENS] = data.tokenizer
+    if initial is not None:
+        for name, vocabulary in initial.vocabularies.items():
+            if _covers(vocabulary, vocabularies.get(name)):
+                vocabularies[name] = vocabulary
+    seed_step(config.training.seed, -1, 0)  # every rank starts with equal weights
+    model = config.architecture.build(vocabularies, input_size=data.input_size, counts=counts)
+    if initial is not None:
+        _load_fitting_weights(model, initial, log)
+    for head in map(model.head, model.heads):
+        if isinstance(head, FitsRows):
+            head.fit_rows(train_rows)
+    return vocabularies, model
+
+
+def tokenizer_of(checkpoint: Checkpoint | None) -> Tokenizer | None:
+    """The tokenizer of a model of texts, or None."""
+    vocabulary = checkpoint.vocabularies.get(TOKENS) if checkpoint else None
+    return vocabulary if isinstance(vocabulary, Tokenizer) else None
+
+
+def _covers(trained: Vocabulary | Tokenizer, needed: Vocabulary | Tokenizer | None) -> bool:
+    """Whether a trained head's vocabulary can be kept: it has all classes that are needed, or both are tokenizers."""
+    if isinstance(trained, Tokenizer) or not isinstance(needed, Vocabulary):
+        return isinstance(trained, Tokenizer) and isinstance(needed, Tokenizer)
+    return set(needed.names) <= set(trained.names)
+
+
+def _load_fitting_weights(model: Model, initial: Checkpoint, log: Log) -> None:
+    """Copy the weights of a trained model that have the same name and shape; log the modules that have others."""
+    weights, trained = model.state_dict(), initial.model.state_dict()
+    fitting = {key: trained[key] for key in weights if key in trained and trained[key].shape == weights[key].shape}
+    model.load_state_dict(fitting, strict=False)
+    fresh = sorted({".".join(key.split(".")[:2]) for key in weights if key not in fitting})
+    log(f"starting from trained weights; initialised randomly: {', '.join(fresh) or 'nothing'}")
+
+
+def _fit_statistics(model: Model, train_set: RowDataset) -> None:
+    """Fit the statistics that the encoder and the heads take from all training sequences (means, deviations, PCA)."""
+    encoder = model.encoder
+    modules: list[FitsSequences] = [head for head in map(model.head, model.heads) if isinstance(head, FitsSequences)]
+    if isinstance(encoder, FittedEncoder) and encoder.is_fitted_on_training:
+        if train_set.source.reads_pixels:
+            raise ConfigError("encoder.normalise = fitted needs stored features, and this run reads pixels. Use layer.")
+        modules.append(encoder)
+    for module in modules:
+        rows = zip(train_set.rows, train_set.full_lengths, strict=True)
+        module.fit_sequences(train_set.source.read(row, 0, length)[0] for row, length in rows)
+
+
+def _train_baselines(
+    config: Config, data: PreparedData, context: DistributedContext, folder: Path, log: Log
+) -> list[dict[str, Any]]:
+    """Train the baselines of a run and measure them; one row of the table for each baseline and head."""
+    rows = []
+    for name, baseline in baseline_configs(config, log).items():
+        log(f"baseline: {name}")
+        baseline_folder = folder / "baselines" / name.replace(" ", "_")
+        baseline_folder.mkdir(parents=True, exist_ok=True)
+        with Tracker(
+            baseline_folder,
+            {},
+            mode="off",
+            project="-",
+            name=None,
+            tags=(),
+            from_step=saved_step(baseline_folder),
+            log=log,
+            is_active=context.is_first,
+        ) as tracker:
+            checkpoint, _ = _train_model(baseline, data, context, baseline_folder, tracker, _no_log)
+        measured = measure(baseline, data, checkpoint, context.device, name=name)
+        rows += [row for row in measured if row["order"] == "forward"]
+    return rows
+
+
+def training_threads(config: Config) -> int:
+    """CPU threads of a run: as the config says, else one where the CNN is frozen, and all (0) where pixels are read."""
+    if config.training.threads:
+        return config.training.threads
+    reads_pixels = config.encoder.kind == "frames" and (config.encoder.train_blocks > 0 or config.data.read == "pixels")
+    return 0 if reads_pixels else 1
+
+
+def run_folder(config: Config) -> Path:
+    """The folder of a run."""
+    return Path(config.run or f"runs/{Path(config.data.path).resolve().parent.name}-{config.core.cell}")
+
+
+def _open_folder(config: Config, context: DistributedContext, fresh: bool) -> Path:
+    """The run's folder with its config. An unfinished run of the same config is resumed; other runs are not changed.
+
+    Raises ConfigError where the folder holds another run.
+    """
+    folder = run_folder(config)
+    text = dump_config(config.model_copy(update={"run": str(folder)}))
+    if not context.is_first:
+        context.barrier()
+        return folder
+    saved = folder / "config.yaml"
+    if fresh:
+        _clear(folder)
+    elif saved.is_file():
+        if (folder / "report.json").is_file():
+            raise ConfigError(
+                f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh."
+            )
+        if (folder / RESUME_FILE).is_file() and not _is_config(saved, text):
+            raise ConfigError(
+                f"'{folder}' holds an unfinished run of another config ({saved}). Choose another folder with "
+                "run=DIR, resume it with the same config, or start over with --fresh."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(saved, text)
+    context.barrier()
+    return folder
+
+
+def _is_config(saved: Path, text: str) -> bool:
+    """Whether a saved config equals `text`; settings that an older version did not have count as their defaults."""
+    try:
+        return dump_config(load_config(saved)) == text
+    except ConfigError:
+        return False
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run writes, and nothing else."""
+    for name in RUN_FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in RUN_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)

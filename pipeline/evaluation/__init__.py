@@ -1,0 +1,1 @@
+"""Evaluation of a trained model: metrics on a dataset, baselines, calibration and the report."""

@@ -1,0 +1,24 @@
+"""The output of the core, which every head reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.data.batch import Raw
+from pipeline.models.recurrent.core import State
+from pipeline.padded import Padded
+
+
+@dataclass(frozen=True)
+class CoreOutput:
+    """The core's output for one window of a batch.
+
+    steps: (B, T, H), the output at every look. state: after the last valid step of each row. inputs: (B, T, P), the
+    input of the core, for heads that measure how unusual it is. raw: the raw sequences, for heads whose target is a
+    part of them (the next values, the next token).
+    """
+
+    steps: Padded
+    state: State
+    inputs: Padded | None = None
+    raw: Raw = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Generators, critics and what they are trained with."""

@@ -1,0 +1,1 @@
+"""Models and decoders of text: attention decoder, beam search, sampling, CTC, n-gram language models."""

@@ -1,0 +1,56 @@
+"""The batches of the training loop: the sampler of the settings, and a loader with or without worker processes.
+
+In: a training dataset and the training section. Out: an iterable of batches for each epoch. It knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+from torch.utils.data import DataLoader
+
+from pipeline.config.training import TrainingSection
+from pipeline.data.batch import Batch, collate
+from pipeline.data.dataset import RowDataset
+from pipeline.data.sampler import EpochSampler, Sampler, TbpttSampler
+from pipeline.training.distributed import DistributedContext
+
+
+def make_sampler(train: RowDataset, settings: TrainingSection, context: DistributedContext) -> Sampler:
+    """The sampler of this process: windows in order for truncated BPTT, else shuffled rows of similar length."""
+    batch_size, seed, rank, world_size = settings.batch_size, settings.seed, context.rank, context.world_size
+    if settings.tbptt:
+        assert train.window, "the config asks for a window"
+        return TbpttSampler(train.full_lengths, train.window, batch_size, seed, rank, world_size)
+    return EpochSampler(train.lengths, batch_size, seed, rank, world_size)
+
+
+def count_steps(sampler: Sampler, epochs: int) -> int:
+    """The number of batches of all epochs. With truncated BPTT the epochs may differ in it."""
+    total = 0
+    for sampler.epoch in range(epochs):
+        total += len(sampler)
+    return total
+
+
+def make_loader(train: RowDataset, sampler: Sampler, workers: int) -> Callable[[], Iterator[Batch]]:
+    """A function that yields the batches of the sampler's current epoch. workers: processes that read rows; 0: none."""
+    if workers == 0:
+        return lambda: (collate([train[key] for key in keys]) for keys in sampler)
+    loader = DataLoader(
+        train,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,  # type: ignore[arg-type]
+        multiprocessing_context="spawn",
+        persistent_workers=True,
+        worker_init_fn=_ignore_signals,
+    )
+    return lambda: iter(loader)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Let a worker ignore signals that go to the whole process group: if it ended, the run would end without saving."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,105 @@
+"""The optimizer of one player: AdamW with warm-up, a cosine schedule and gradient clipping.
+
+In: the parameters of a player and the numbers of the training section. Out: a `PlayerOptimizer`. The learning rate is a
+pure function of the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def schedule(step: int, total_steps: int, warmup: float, restart_step: int = 0) -> float:
+    """The factor on the learning rate at a step in [0, total_steps).
+
+    It rises linearly over the share `warmup` of the steps, then falls to zero with a cosine. With a restart_step above
+    0 there are two such cycles, one before and one from that step on (warm restart, Loshchilov & Hutter 2017, arXiv
+    1608.03983).
+    """
+    if step < restart_step:
+        total_steps = restart_step
+    else:
+        step, total_steps = step - restart_step, total_steps - restart_step
+    warmup_steps = max(1, round(total_steps * warmup))
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)))
+
+
+class PlayerOptimizer:
+    """AdamW over the parameters of one player.
+
+    Weights decay; biases and norms, which have one dimension, do not. The weights of the CNN get the learning rate
+    times backbone_lr_factor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        backbone_lr_factor: float,
+        weight_decay: float,
+        warmup: float,
+        grad_clip: float,
+        total_steps: int,
+        betas: tuple[float, float] = (0.9, 0.999),
+        restart_step: int = 0,
+    ) -> None:
+        self.parameters = list(parameters)
+        player_ids = {id(p) for p in self.parameters}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, p in model.named_parameters():
+            if id(p) in player_ids:
+                factor = backbone_lr_factor if ".backbone." in f".{name}" else 1.0
+                groups.setdefault((factor, weight_decay if p.ndim > 1 else 0.0), []).append(p)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": group, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay}
+                for (factor, decay), group in groups.items()
+            ],
+            betas=betas,
+            fused=True,
+        )
+        self.warmup, self.grad_clip = warmup, grad_clip
+        self.total_steps, self.restart_step = total_steps, restart_step
+
+    def step(self, loss: Tensor, step: int) -> dict[str, float]:
+        """Update the parameters once, by the gradient of `loss`.
+
+        Returns grad_norm, the norm of the gradient before clipping, and lr. Raises FloatingPointError for a loss or a
+        gradient that is not finite, before any parameter has changed.
+        """
+        if not torch.isfinite(loss):
+            raise FloatingPointError(_not_finite("loss", float(loss.detach()), step))
+        factor = schedule(step, self.total_steps, self.warmup, self.restart_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.grad_clip))
+        if not math.isfinite(norm):
+            raise FloatingPointError(_not_finite("norm of the gradient", norm, step))
+        self.optimizer.step()
+        return {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state to resume from."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`."""
+        self.optimizer.load_state_dict(state)
+
+
+def _not_finite(name: str, value: float, step: int) -> str:
+    return (
+        f"The {name} is {value} at step {step}. It must be a finite number. Lower training.lr or training.grad_clip, "
+        "or look for values in the data that are not finite."
+    )

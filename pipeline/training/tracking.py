@@ -1,0 +1,288 @@
+"""The tracking of a run: rows of numbers in metrics.jsonl, mirrored to Weights & Biases.
+
+In: rows of numbers. Out: lines of metrics.jsonl in the folder of the run, and the same rows in W&B. metrics.jsonl is
+the complete record. An error of W&B does not end a run: one message reports it, and the rows stay. It knows nothing of
+the meaning of the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from pipeline.atomic import write_atomic
+
+WandbMode = Literal["auto", "online", "offline", "off"]
+Row = Mapping[str, Any]
+
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[_.-])((api|access|auth|private)_?(keys?|tokens?)|key|token|secrets?|pass(word|wd|phrase)s?|pwd|"
+    r"credentials?|auth(orization)?|bearer)([_.-]|$)"
+)
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_USER_IN_URL = re.compile(r"(?<=://)[^/?#\s]+@")
+_TOKEN_IN_URL = re.compile(
+    r"(?i)([?&#;](?:[\w-]*(?:key|token|secret|password|signature|credential)[\w-]*|sig|auth|pwd)=)[^&#;\s]+"
+)
+_REDACTED = "[redacted]"
+
+
+def redact(value: Any, key: str = "", *, is_secret: bool = False) -> Any:
+    """A copy of the structure without secrets.
+
+    All texts and numbers below a key that names a secret are replaced, at any depth. In URLs, credentials and tokens
+    are replaced everywhere.
+    """
+    is_secret = is_secret or bool(_SECRET_NAME.search(_CAMEL_CASE.sub("_", key)))
+    if isinstance(value, Mapping):
+        return {k: redact(v, str(k), is_secret=is_secret) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(v, is_secret=is_secret) for v in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if is_secret:
+        return _REDACTED
+    if isinstance(value, str):
+        return _TOKEN_IN_URL.sub(rf"\1{_REDACTED}", _USER_IN_URL.sub(f"{_REDACTED}@", value))
+    return value
+
+
+class Tracker:
+    """The rows of one run.
+
+    Each row is {"step", "epoch", "split", numbers...}. Keys of durations begin with "time/". from_step: the step that a
+    resumed run continues from; None for a new run. Rows after it are removed, and the loop writes them again. So the
+    file of an interrupted run equals that of an uninterrupted one, but for the durations. log: gets messages for the
+    user. is_active: whether this process writes; of several processes only one does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        mode: WandbMode,
+        project: str,
+        name: str | None,
+        tags: Sequence[str],
+        from_step: int | None,
+        log: Callable[[str], None],
+        is_active: bool = True,
+    ) -> None:
+        self.folder, self.path, self.is_active = folder, folder / "metrics.jsonl", is_active
+        self._message = log
+        self._wandb: Any = None
+        if not is_active:
+            return
+        rows = _rows_until(self.path, from_step) if from_step is not None else []
+        write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._file = open(self.path, "a", encoding="utf-8")
+        if mode != "off":
+            try:
+                self._start_wandb(config, mode, project, name, tags, rows)
+            except Exception as error:
+                self._stop_wandb(error)
+
+    def log(self, row: Row) -> None:
+        """Write one row to the file at once."""
+        if not self.is_active:
+            return
+        self._file.write(json.dumps(dict(row)) + "\n")
+        self._file.flush()
+        self._with_wandb(lambda run: run.log(_wandb_row(row)))
+
+    def sync(self) -> None:
+        """Sync the rows to the disk. A state to resume from is saved only after this."""
+        if self.is_active:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def log_confusion(self, names: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
+        """Log the confusion matrix as a table. Its rows are the true classes."""
+
+        def send(run: Any) -> None:
+            import wandb
+
+            rows = [[t, p, matrix[i][j]] for i, t in enumerate(names) for j, p in enumerate(names)]
+            run.log({"confusion": wandb.Table(columns=["truth", "predicted", "count"], data=rows)})
+
+        self._with_wandb(send)
+
+    def log_sample(self, name: str, sample: np.ndarray | list[str], step: int) -> None:
+        """Write a sample that a model generated during training, and log it.
+
+        sample: an image uint8 (H, W, 3), RGB, or texts. The file is samples/NAME_STEP.png, or .txt for texts.
+        """
+        if not self.is_active:
+            return
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}_{step:07d}.{'txt' if isinstance(sample, list) else 'png'}"
+        if isinstance(sample, list):
+            write_atomic(path, "".join(f"{text}\n" for text in sample))
+        else:
+            write_atomic(path, cv2.imencode(".png", np.ascontiguousarray(sample[..., ::-1]))[1].tobytes())
+
+        def send(run: Any) -> None:
+            import wandb
+
+            is_text = isinstance(sample, list)
+            media = wandb.Html("<br>".join(map(escape, sample))) if is_text else wandb.Image(str(path))
+            run.log({f"samples/{name}": media, "step": step})
+
+        self._with_wandb(send)
+
+    def log_artifact(self, folder: Path, name: str) -> None:
+        """Log the folder of a model as an artifact."""
+
+        def send(run: Any) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="model")
+            artifact.add_dir(str(folder), policy="immutable")  # no second copy of the weights in the user's home
+            run.log_artifact(artifact)
+
+        self._with_wandb(send)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.close(exit_code=0 if kind is None else 1)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Close the file and end the run in W&B."""
+        if not self.is_active:
+            return
+        self._file.close()
+
+        def finish(run: Any) -> None:
+            run.finish(exit_code=exit_code)
+
+        self._with_wandb(finish)
+
+    def _with_wandb(self, action: Callable[[Any], None]) -> None:
+        """Call `action` with the W&B run, if there is one. An error stops W&B and not the training."""
+        if self._wandb is None:
+            return
+        try:
+            action(self._wandb)
+        except Exception as error:
+            self._stop_wandb(error)
+
+    def _stop_wandb(self, error: Exception) -> None:
+        self._wandb = None
+        self._message(
+            f"Weights & Biases stopped ({type(error).__name__}: {error}). The run continues. All rows are in "
+            f"{self.path.name}."
+        )
+
+    def _start_wandb(
+        self,
+        config: Mapping[str, Any],
+        mode: Literal["auto", "online", "offline"],
+        project: str,
+        name: str | None,
+        tags: Sequence[str],
+        rows: Sequence[Row],
+    ) -> None:
+        if mode == "auto" and os.environ.get("WANDB_MODE", "").lower() in ("disabled", "dryrun", "offline"):
+            if os.environ["WANDB_MODE"].lower() == "disabled":
+                return
+            mode = "offline"
+        os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        logging.getLogger("wandb").setLevel(logging.ERROR)
+        import wandb
+
+        if mode == "auto":
+            mode = "online" if os.environ.get("WANDB_API_KEY") or _is_logged_in(wandb.login) else "offline"
+        run_id = _run_id(self.folder)
+        if mode == "offline":
+            _remove_unsynced(self.folder / "wandb", run_id)
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            program="unreel",
+        )
+        self._wandb = wandb.init(
+            dir=str(self.folder),
+            project=project,
+            name=redact(name or self.folder.name),
+            id=run_id,
+            mode=mode,
+            tags=redact(tags),
+            resume="allow",
+            config=redact(config),
+            settings=settings,
+        )
+        self._wandb.define_metric("step")
+        self._wandb.define_metric("*", step_metric="step")
+        if mode == "offline":  # the file of a killed process may lack its last block, so all rows are logged again
+            for row in rows:
+                self._wandb.log(_wandb_row(row))
+        where = f", in {self.folder / 'wandb'}." if mode == "offline" else "."
+        self._message(f"Weights & Biases: {mode}, run {run_id}{where}")
+
+
+def _wandb_row(row: Row) -> dict[str, float]:
+    """The numbers of a row, with the split (and the head, as heads have metrics of the same names) before each key."""
+    prefix = f"{row['split']}/{row['head']}" if "head" in row else row["split"]
+    return {
+        k if k in ("step", "epoch") else f"{prefix}/{k}": v
+        for k, v in row.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
+
+
+def _is_logged_in(login: Callable[..., bool]) -> bool:
+    """Whether W&B finds credentials that its server accepts. A server that does not respond must not stop a run."""
+    try:
+        return login(prompt=False)
+    except Exception:  # the exceptions of its network libraries have no common class
+        return False
+
+
+def _run_id(folder: Path) -> str:
+    path = folder / "wandb_id"
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    return path.read_text().strip()
+
+
+def _remove_unsynced(folder: Path, run_id: str) -> None:
+    """Remove offline runs that were never sent. The new run logs all their rows again, so no row is there twice."""
+    for run in folder.glob(f"offline-run-*-{run_id}"):
+        if not any(run.glob("*.synced")):
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _rows_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of an interrupted run up to a step, without rows of the test. A half-written last line is no row."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if row["step"] > step or row["split"] not in ("train", "gates", "val"):  # tests are measured again
+            break
+        rows.append(row)
+    return rows

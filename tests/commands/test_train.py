@@ -1,0 +1,52 @@
+"""Whole runs by `train`: the report, a run without test rows, and a finished run that is not trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_training import make_series, metric_rows
+
+from pipeline.commands.evaluate import evaluate
+from pipeline.commands.train import train
+from pipeline.config.run import Config, load_config
+
+
+def config_of(tmp_path: Path, *overrides: str) -> Config:
+    settings = [
+        "encoder.kind=series",
+        "clock.rate=10",
+        "core.hidden=8",
+        "training.epochs=2",
+        "training.device=cpu",
+        "tracking.wandb=off",
+        f"data.path={tmp_path}/series/manifest.jsonl",
+        f"run={tmp_path}/run",
+    ]
+    return load_config(None, [*settings, *overrides])
+
+
+def test_a_run_without_a_test_split_ends_well(tmp_path: Path) -> None:
+    make_series(tmp_path / "series", 25)
+    finished = train(config_of(tmp_path, "data.split=none", "data.validation_share=0"), lambda text: None)
+    assert finished.report["rows"] == [] and finished.report["counts"] == {"train": 25}
+    assert "nothing was measured" in (finished.folder / "report.txt").read_text()
+    assert (finished.folder / "model/weights.safetensors").is_file()
+
+
+def test_a_run_writes_its_table_and_is_not_trained_twice(tmp_path: Path) -> None:
+    make_series(tmp_path / "series", 50)
+    config = config_of(tmp_path)
+    finished = train(config, lambda text: None)
+    assert [(r["model"], r["order"]) for r in finished.report["rows"]] == [
+        ("gru", "forward"),
+        ("gru", "reversed"),
+        ("gru", "shuffled"),
+        ("mean-pool linear", "forward"),
+        ("mean-pool MLP", "forward"),
+    ]
+    splits = [row["split"] for row in metric_rows(finished.folder)]
+    assert [s for s in splits if s.startswith("test")] == ["test", "test_reversed", "test_shuffled"]
+    with pytest.raises(ValueError, match="holds a finished run"):
+        train(config, lambda text: None)
+    assert evaluate(finished.folder, [], lambda text: None).report["rows"] == finished.report["rows"][:3]
