@@ -1,8 +1,8 @@
 """The packages of the distribution, found by their folders, and the files that a wheel carries besides.
 
-A wheel holds `configs/` as `pipeline/share/configs` and the data set `puppets` as `pipeline/share/puppets`. An editable
-install reads both where they lie in the checkout, and is one entry of the path: a finder hook would be asked too late where
-the current folder holds a clone named `unreel`.
+A wheel holds `configs/` as `pipeline/share/configs` and the dataset `puppets` as `pipeline/share/puppets`. An editable
+install reads both where they lie in the checkout. It is one entry of the path: a finder hook would be asked too late
+where the current folder holds a clone named `unreel`.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """The Python API: load a model, answer for files and streams, read features, train.
 
-In: paths, arrays and settings as plain values. Out: `Answer`s, rows, events and arrays. It prints nothing; a `log` function
-gets the lines that the command line would print. Knows nothing of the command line.
+In: paths, arrays and settings as plain values. Out: `Answer`s, rows, events and arrays. It prints nothing; a `log`
+function gets the lines that the command line would print. Knows nothing of the command line.
 
     import unreel
     model = unreel.load("runs/videos")
@@ -134,7 +134,8 @@ class Recogniser:
         section = self._checkpoint.architecture.encoder
         if not isinstance(section, FramesSection):
             raise ValueError(
-                f"This model reads {section.kind}, and features are computed from frames. Load a model whose encoder.kind is frames."
+                f"This model reads {section.kind}, and features are computed from frames. Load a model whose "
+                "encoder.kind is frames."
             )
         with _threads(self._threads):
             features = extract_one(
@@ -155,8 +156,8 @@ class Recogniser:
     ) -> Iterator[Event]:
         """The events of a file, a camera (its index) or an address, while they happen; see `unreel watch --help`.
 
-        The source is decoded in another process, which ends with the iterator. Raises ModelError for a model that cannot
-        stream: a bidirectional core reads the end first, and some heads answer only about the whole.
+        The source is decoded in another process, which ends with the iterator. Raises ModelError for a model that
+        cannot stream: a bidirectional core reads the end first, and some heads answer only about the whole.
         """
         check_can_stream(self._checkpoint, needs_frames=True)
         stream = Stream(
@@ -186,10 +187,11 @@ class Recogniser:
         architecture = self._checkpoint.architecture
         core = architecture.core
         direction = ", both directions" if core.bidirectional else ""
+        layers = f"{core.layers} layer{'s' if core.layers != 1 else ''}"
         lines = [
             f"Recogniser on {self.device}",
             f"  encoder: {architecture.encoder.kind}, {self.rate:g} looks a second",
-            f"  core:    {core.cell}, {core.layers} layer{'s' if core.layers != 1 else ''} of {core.hidden} units{direction}",
+            f"  core:    {core.cell}, {layers} of {core.hidden} units{direction}",
         ]
         for name, kind in self.heads.items():
             names = self.classes.get(name, ())
@@ -220,9 +222,9 @@ class Run:
 def train(source: AnyPath, *overrides: str, fresh: bool = False, log: Log = _no_log) -> Run:
     """Train by a config, a manifest or a folder of class folders, as `unreel train` does; an interrupted run goes on.
 
-    overrides: settings as "key=value", such as "core.cell=lstm". fresh: start over where the run's folder holds a run. log:
-    gets the lines that the command would print. Raises ConfigError, ManifestError, LeakError (all are ValueErrors) for what
-    the user can mend.
+    overrides: settings as "key=value", such as "core.cell=lstm". fresh: start over where the run's folder holds a run.
+    log: gets the lines that the command would print. Raises ConfigError, ManifestError, LeakError (all are ValueErrors)
+    for what the user can correct.
     """
     with _threads(torch.get_num_threads()):
         finished = train_command.train(config_of(fspath(source), overrides, log), log, fresh=fresh)
@@ -230,7 +232,7 @@ def train(source: AnyPath, *overrides: str, fresh: bool = False, log: Log = _no_
 
 
 def evaluate(run: AnyPath, *overrides: str, log: Log = _no_log) -> Run:
-    """Measure the model of a run again, on its own test split or, by overrides, on other data, as `unreel evaluate` does."""
+    """Measure the model of a run again, on its own test split or, by overrides, on other data (`unreel evaluate`)."""
     with _threads(torch.get_num_threads()):
         finished = evaluate_command.evaluate(Path(run), list(overrides), log)
     return Run(finished.folder, finished.report)

@@ -91,7 +91,9 @@ def _add_dataset_verbs(verbs: Any) -> None:
     check.add_argument(
         "--contents", action="store_true", help="read the files: find broken ones, and equal ones in two splits"
     )
-    check.add_argument("--alike", action="store_true", help="decode a few frames: find near duplicates in two splits")
+    check.add_argument(
+        "--near-duplicates", action="store_true", help="decode a few frames: find near duplicates in two splits"
+    )
 
 
 WATCH = """\

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.arguments import parser
 
 if TYPE_CHECKING:
-    from pipeline.commands.train import Finished
+    from pipeline.commands.train import FinishedRun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +145,13 @@ def _extract(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from pipeline.commands.check import check
 
-    findings = check(options.dataset, options.root, contents=options.contents, near_duplicates=options.alike, log=print)
+    findings = check(
+        options.dataset,
+        options.root,
+        contents=options.contents,
+        near_duplicates=options.near_duplicates,
+        log=print,
+    )
     return 1 if findings else 0
 
 
@@ -175,7 +181,7 @@ def _log(text: str) -> None:
     print("\n".join(map(escape_unprintable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
-def _print_report(finished: Finished) -> None:
+def _print_report(finished: FinishedRun) -> None:
     from pipeline.evaluation.report import table
 
     if finished.report["rows"]:

@@ -178,7 +178,7 @@ def play(body: Body, scene: Scene, actions: list[Action], rng: np.random.Generat
     lengths = [seconds(*(np.array(PAIRS[ACTIONS[a.label]].seconds) * pace)) for a in actions]
     rests = [seconds(0.3, 1.2), *(seconds(0.7, 1.2) for _ in actions[1:]), seconds(0.3, 1.2)]
     skews = rng.uniform(-0.3, 0.3, size=len(actions))
-    num_frames = int(round((sum(lengths) + sum(rests)) * FPS))
+    num_frames = round((sum(lengths) + sum(rests)) * FPS)
     times = (np.arange(num_frames) + 0.5) / FPS  # the middle of the time for which a frame is shown
     spans: list[tuple[float, float, str]] = []
     clock = rests[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def split_text(text: str, share: float, num_lanes: int) -> tuple[list[str], str]
             "lanes."
         )
     borders = [stop * lane // num_lanes for lane in range(num_lanes + 1)]
-    return [text[start:end] for start, end in zip(borders[:-1], borders[1:], strict=True)], text[stop:]
+    return [text[start:end] for start, end in itertools.pairwise(borders)], text[stop:]
 
 
 def make(options: argparse.Namespace) -> str:

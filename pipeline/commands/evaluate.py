@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.checkpoint import load_model
 from pipeline.commands.prepare_data import Log, OnVideo, prepare
-from pipeline.commands.train import Finished, tokenizer_of, training_threads
+from pipeline.commands.train import FinishedRun, tokenizer_of, training_threads
 from pipeline.config.base import ConfigError
 from pipeline.config.run import load_config
 from pipeline.evaluation.measure import make_report, measure, split_warning
@@ -20,7 +20,7 @@ from pipeline.training.distributed import distributed
 
 def evaluate(
     folder: Path, overrides: Sequence[str], log: Log, on_video: OnVideo = lambda done, total: None
-) -> Finished:
+) -> FinishedRun:
     """Measure a run's model again, on its own test split or, by overrides, on other data.
 
     Raises ConfigError for a folder that is no run and for a split without test rows, ModelError, ManifestError.
@@ -42,4 +42,4 @@ def evaluate(
         out.mkdir(exist_ok=True)
         report = make_report(config, data, checkpoint, rows)
         write_report(report, out)
-        return Finished(out, report)
+        return FinishedRun(out, report)

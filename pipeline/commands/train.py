@@ -42,14 +42,16 @@ RUN_FOLDERS = ("model", "baselines", "wandb", "evaluation", "samples")
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """The folder of a finished run, and its report (report.json as plain values)."""
 
     folder: Path
     report: dict[str, Any]
 
 
-def train(config: Config, log: Log, on_video: OnVideo = lambda done, total: None, *, fresh: bool = False) -> Finished:
+def train(
+    config: Config, log: Log, on_video: OnVideo = lambda done, total: None, *, fresh: bool = False
+) -> FinishedRun:
     """Run a config to its end, or resume it where it was interrupted; `fresh` starts over.
 
     Raises ConfigError, ManifestError, LeakError for mistakes of the user; Interrupted after a signal.
@@ -66,7 +68,7 @@ def train(config: Config, log: Log, on_video: OnVideo = lambda done, total: None
         report = make_report(config, data, checkpoint, rows)
         if context.is_first:
             write_report(report, folder)
-        return Finished(folder, report)
+        return FinishedRun(folder, report)
 
 
 def _no_log(line: str) -> None:

@@ -39,7 +39,7 @@ class Architecture(Section):
     clock: ClockSection = ClockSection()
     encoder: EncoderSection = FramesSection()
     core: CoreSection = CoreSection()
-    heads: Annotated[dict[str, HeadSection], Field(min_length=1)] = {"action": ClassifySection()}
+    heads: Annotated[dict[str, HeadSection], Field(min_length=1)] = {"action": ClassifySection()}  # noqa: RUF012
 
     @field_validator("heads")
     @classmethod

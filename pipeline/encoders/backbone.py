@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file
@@ -27,7 +27,7 @@ class _Pixels(nn.Module):
     """Has the interface of a timm model; its feature map is the image."""
 
     num_features = 3
-    pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    pretrained_cfg: ClassVar[dict[str, tuple[float, ...]]] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, 3, S, S), unchanged."""

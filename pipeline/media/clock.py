@@ -30,7 +30,7 @@ class Clock:
             )
 
     def look_times(self, seconds: float) -> np.ndarray:
-        """The look times k / rate (k = 0, 1, ...) below `seconds`, the length of a video; at least one. (T,)"""
+        """The look times k / rate (k = 0, 1, ...) below `seconds`, the length of a video; at least one. (T,)."""
         count = max(1, math.ceil((seconds - TOLERANCE) * self.rate))
         return np.arange(count, dtype=np.float64) / self.rate
 

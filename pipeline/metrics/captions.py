@@ -33,7 +33,7 @@ CIDER_SIGMA = 6.0  # standard deviation of the Gaussian penalty on the differenc
 
 _CLITICS = frozenset(["n't", "'s", "'m", "'d", "'ll", "'re", "'ve"])
 _CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|m|d|ll|re|ve))(?!\w)")
-_PUNCTUATION = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)|[!?;…\"“”„«»`()\[\]{}]|--+|[–—]")
+_PUNCTUATION = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)|[!?;…\"“”„«»`()\[\]{}]|--+|[–—]")  # noqa: RUF001 (all dashes)
 
 
 def tokenize(text: str) -> list[str]:
@@ -43,7 +43,7 @@ def tokenize(text: str) -> list[str]:
     word stay (`t-shirt`, `o'clock`), and so do points, commas and colons between digits (`3.5`). A script without
     spaces stays one word.
     """
-    cleaned = _PUNCTUATION.sub(" ", text.lower().replace("’", "'").replace("‘", "'"))
+    cleaned = _PUNCTUATION.sub(" ", text.lower().replace("’", "'").replace("‘", "'"))  # noqa: RUF001 (quotes)
     words = (word if word in _CLITICS else word.strip("'-") for word in _CLITIC.sub(r" \1", cleaned).split())
     return [word for word in words if word]
 

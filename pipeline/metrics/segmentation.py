@@ -15,6 +15,7 @@ unknown stretch, and predictions in it do not matter.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def runs(labels: Any, background: int | None = None) -> list[Run]:
     if not len(steps):
         return []
     borders = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
-    stretches = ((int(steps[start]), start, stop) for start, stop in zip(borders, borders[1:], strict=False))
+    stretches = ((int(steps[start]), start, stop) for start, stop in itertools.pairwise(borders))
     return [run for run in stretches if run[0] not in (UNKNOWN, background)]
 
 

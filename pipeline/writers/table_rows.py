@@ -29,7 +29,7 @@ def flatten(row: dict[str, Any], heads: Heads) -> dict[str, Any]:
 
 
 def escape_surrogates(value: Any) -> Any:
-    """The same value with valid Unicode text: bytes of a file name that are not UTF-8 become escapes (\\udcff)."""
+    r"""The same value with valid Unicode text: bytes of a file name that are not UTF-8 become escapes (\\udcff)."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):

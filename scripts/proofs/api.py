@@ -55,7 +55,10 @@ def run_pages(folder: Path) -> tuple[list[str], int, int]:
 
 
 def import_time() -> tuple[float, list[str]]:
-    """The time of `import unreel` over that of `pass` (medians of alternating runs), and the heavy modules that it loads."""
+    """The time of `import unreel` over that of `pass`, and the heavy modules that it loads.
+
+    Both times are medians of alternating runs.
+    """
     seconds: dict[str, list[float]] = {"pass": [], "import unreel": []}
     for _ in range(ROUNDS):
         for code, times in seconds.items():

@@ -1,8 +1,8 @@
 """The code blocks of the README and of docs/, run as a reader would run them.
 
-In: Markdown files. Out: their blocks, and what goes wrong when they run. A block of Python may be followed by a block of
-`text`: that is its printed output. Texts must be equal; a number may differ by 0.05 or 5 %, because processors round differently.
-A block whose first line says ```python needs=DATA (or docker, gpu) is left out and counted.
+In: Markdown files. Out: their blocks, and what goes wrong when they run. A block of `text` behind a block of Python is
+its printed output. The words must be equal. A number may differ by 0.05 or 5 %, because processors round differently.
+A block that begins with ```python needs=DATA (or docker, gpu) is left out and counted.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ TOLERANCE = 0.05
 
 
 class Block(NamedTuple):
-    """A fenced block. file, line: where it begins. language: such as python, text, console. needs: what it needs beside the
-    repository, or an empty text. text: its lines. output: the `text` block right behind it, or None.
+    """A fenced block of a page.
+
+    file, line: where it begins. language: such as python or text. needs: what it needs besides the repository, or an
+    empty text. text: its lines. output: the `text` block right behind it, or None.
     """
 
     file: str
@@ -37,7 +39,8 @@ class Block(NamedTuple):
 
 def documents(root: Path) -> list[Path]:
     """The README and every page of docs/ that has code for readers."""
-    return [root / "README.md", *sorted(p for p in (root / "docs").glob("*.md") if p.name not in ("LOG.md", "results.md"))]
+    pages = [page for page in (root / "docs").glob("*.md") if page.name not in ("LOG.md", "results.md")]
+    return [root / "README.md", *sorted(pages)]
 
 
 def blocks_of(path: Path, root: Path) -> list[Block]:

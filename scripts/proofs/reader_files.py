@@ -1,7 +1,7 @@
 """The files that a reader of the README would bring: videos in class folders, clips, a picture, reviews.
 
-In: a folder with a drawn set of puppets. Out: a folder with `videos/`, `clips/`, `clip.mp4`, `long.mp4`, `first.png` and
-`reviews.txt`. All of it is copied or cut from the puppets, so nothing has to be downloaded.
+In: a folder with a drawn set of puppets. Out: a folder with `videos/`, `clips/`, `clip.mp4`, `long.mp4`, `first.png`
+and `reviews.txt`. All of it is copied or cut from the puppets, so nothing has to be downloaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Promise `readme`: the README has at most 200 lines, and every command in it runs as written, in order, in a fresh clone."""
+"""Promise `readme`: the README has at most 200 lines, and every command in it runs in a fresh clone, as written."""
 
 from __future__ import annotations
 
@@ -61,9 +61,14 @@ def make_files(clone: Path) -> None:
 def run(command: str, clone: Path) -> int:
     """Run one command in a shell of the clone, with its environment active. Returns the exit code."""
     active = "source .venv/bin/activate 2>/dev/null; " if (clone / ".venv").is_dir() else ""
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL")}
+    hidden = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL")
     done = subprocess.run(
-        ["bash", "-c", active + command], cwd=clone, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL
+        ["bash", "-c", active + command],
+        cwd=clone,
+        env={key: value for key, value in os.environ.items() if key not in hidden},
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
     )
     if not is_right(command, done.returncode):
         print((done.stdout[-1500:] + done.stderr[-3000:]).strip(), flush=True)

@@ -20,7 +20,7 @@ IGNORED = {"__pycache__", "build", "data", "node_modules", "runs", "venv"}
 
 
 class Passage(NamedTuple):
-    """A text of a file, with its first line. `kind`: string, docstring, comment, or line of a file that is not Python."""
+    """A text of a file, with its first line. kind: string, docstring, comment, or line of a file that is no Python."""
 
     line: int
     text: str

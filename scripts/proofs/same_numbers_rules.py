@@ -1,7 +1,7 @@
 """The rules from the names in state dicts of the new tree to those of the old tree.
 
-They are applied one after another by re.sub, each to what the one before has left. A name that no rule meets is the same
-in both trees. The comparison prints a rule for each part that differs.
+They are applied one after another by re.sub, each to what the one before has left. A name that no rule meets is the
+same in both trees. The comparison prints a rule for each part that differs.
 """
 
 from __future__ import annotations

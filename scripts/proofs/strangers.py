@@ -1,6 +1,6 @@
 """Promise `strangers`: what two new readers found in the repository, without knowledge of the code.
 
-The trial is done by people (or by agents that see nothing but the repository), so the command prints what is committed in
+The trial is done by readers who see nothing but the repository, so the command prints what is committed in
 docs/strangers.md: the tasks, the answers and the misses. The bar is at least 9 right of 10 for each reader.
 """
 

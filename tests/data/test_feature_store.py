@@ -139,7 +139,8 @@ def test_two_processes_writing_one_entry_leave_it_whole(store, video):
     while any(writer.poll() is None for writer in writers):
         stored = store.read(video)
         if stored is not None:
-            assert stored.values.shape == (2000, 64) and len(values := np.unique(stored.values)) == 1
+            values = np.unique(stored.values)
+            assert stored.values.shape == (2000, 64) and len(values) == 1
             written_by.add(float(values[0]))
     assert [writer.returncode for writer in writers] == [0, 0] and written_by <= {1.0, 2.0} and written_by
     assert len([p for p in store.folder.rglob("*") if p.is_file()]) == 1
@@ -206,5 +207,5 @@ def test_extraction_lists_videos_that_cannot_be_read_and_continues(store, tmp_pa
 
 def test_a_store_that_cannot_be_written_is_not_a_failure_of_the_video(tmp_path):
     (tmp_path / "store").write_text("a file with the name of the store")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="store"):
         fill([make_video(tmp_path / "a.mp4", 4)], FeatureStore(tmp_path / "store", {}), BarcodeExtractor())

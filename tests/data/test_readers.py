@@ -128,7 +128,7 @@ def test_mistakes_in_lists_of_ucf101_are_listed(tmp_path: Path) -> None:
     root, lists, names = ucf101(tmp_path)
     write(lists / "trainlist01.txt", [f"{names[2]} 2", "Diving/v_Diving_g02_c01.avi 1", "YoYo 2", f"{names[3]} 1"])
     write(lists / "testlist01.txt", [names[3]])
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         read_ucf101(root, lists, 1)
     message = str(error.value)
     assert message.startswith("4 mistakes in the UCF101 lists:")
@@ -158,7 +158,7 @@ def test_hmdb51_has_the_split_of_its_lists(tmp_path: Path) -> None:
 def test_mistakes_in_lists_of_hmdb51_are_listed(tmp_path: Path) -> None:
     root, lists = hmdb51(tmp_path)
     write(lists / "golf_test_split2.txt", ["a_golf_0.avi 3", "b_run_0.avi 1", "c_golf_0.avi 1", "c_golf_0.avi 0"])
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         read_hmdb51(root, lists, 2)
     assert str(error.value).startswith(
         "3 mistakes in the HMDB51 lists:\n  golf_test_split2.txt line 1: 'a_golf_0.avi 3'"
@@ -208,7 +208,7 @@ def test_mistakes_in_a_path_label_list_are_listed(tmp_path: Path) -> None:
     listed = write(
         tmp_path / "list.txt", ["a.mp4 2", "../b.mp4 1", "/etc/passwd 1", "alone", "c.mp4 fly", "d.mp4 0", "d.mp4 0"]
     )
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         read_path_label_list(listed, root, label_map=names)
     message = str(error.value)
     assert message.startswith(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_training_on_real_clips_predicts_real_ones_and_training_on_garbage_does_
 def test_the_persistence_error_is_that_of_predicting_no_change():
     real, _ = waves(6, 0)
     rows = np.concatenate(real)
-    by_hand = np.mean([abs((b - a) / rows.std(0)) for clip in real for a, b in zip(clip, clip[1:], strict=False)])
+    by_hand = np.mean([abs((b - a) / rows.std(0)) for clip in real for a, b in itertools.pairwise(clip)])
     assert persistence_error(real) == pytest.approx(by_hand)
     still = [np.repeat(clip[:1], 6, 0) for clip in real]
     assert predictive_score(still, real, epochs=1) == pytest.approx(by_hand, rel=0.1)
@@ -140,7 +141,7 @@ def test_a_probe_is_trusted_only_when_each_control_is_far_from_real():
         (lambda clips: discriminative_score(clips, clips, folds=1), "give 2 to 12"),
         (lambda clips: discriminative_score(clips, clips, groups=[0] * 12), "at least 3 different"),
         (lambda clips: discriminative_score(clips, clips, groups=[0]), "Give each clip a group"),
-        (lambda clips: discriminative_score(clips, clips, probe="huge"), "'weak' or 'strong'"),  # type: ignore[arg-type]
+        (lambda clips: discriminative_score(clips, clips, probe="huge"), "'weak' or 'strong'"),  # type: ignore
     ],
 )
 def test_wrong_input_gives_a_sentence(ask, words):

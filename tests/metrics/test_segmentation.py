@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_unknown_stretches_split_a_video_into_parts():
     assert edit_score(predicted, true) == 1
     for s, t in zip(*timelines(8, unknown=True), strict=True):
         holes = [-1, *[step for step, label in enumerate(t) if label == -1], len(t)]
-        parts = [(s[a + 1 : b], t[a + 1 : b]) for a, b in zip(holes, holes[1:], strict=False)]
+        parts = [(s[a + 1 : b], t[a + 1 : b]) for a, b in itertools.pairwise(holes)]
         for overlap in OVERLAPS:
             summed = np.sum([f1_counts(*part, overlap) for part in parts], axis=0)
             assert f1_counts(s, t, overlap) == tuple(summed)

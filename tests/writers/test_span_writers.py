@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -208,7 +209,7 @@ def test_rounding_keeps_order_and_never_makes_neighbours_overlap():
         spans = list(zip(times[:-1].tolist(), times[1:].tolist(), strict=True))
         rounded = to_milliseconds(spans)
         assert all(a < b for a, b in rounded)
-        assert all(b <= c for (_, b), (c, _) in zip(rounded, rounded[1:], strict=False))
+        assert all(b <= c for (_, b), (c, _) in itertools.pairwise(rounded))
         if all(round(1000 * a) < round(1000 * b) for a, b in spans):
             assert rounded == [(round(1000 * a), round(1000 * b)) for a, b in spans]  # and nothing else is moved
     assert to_milliseconds([(0.0, 2.0), (1.0, 3.0)]) == [(0, 2000), (1000, 3000)]  # overlaps stay
@@ -263,7 +264,7 @@ def test_an_eaf_follows_its_schema(tmp_path):
     assert unquote_to_bytes((media.get("MEDIA_URL") or "").removeprefix("./")) == "ünï 视%\xff.mp4".encode()
     tiers = read_tiers(file)
     assert list(tiers) == ["timeline", "timeline 2", "timeline 3"]
-    assert all(a[1] <= b[0] for tier in tiers.values() for a, b in zip(tier, tier[1:], strict=False))
+    assert all(a[1] <= b[0] for tier in tiers.values() for a, b in itertools.pairwise(tier))
 
 
 @each_format

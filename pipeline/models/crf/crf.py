@@ -15,7 +15,9 @@ from pipeline.padded import Padded
 
 
 class CRF(nn.Module):
-    """The linear-chain CRF. For a row of length T with emissions x_t (C,):
+    """The linear-chain CRF.
+
+    The score of the labels y of a row with T steps and emissions x_t (C,) is
 
         score(y, x) = start[y_1] + sum_{t=1..T} x_t[y_t] + sum_{t=2..T} transitions[y_{t-1}, y_t] + end[y_T]
         log p(y | x) = score(y, x) - log Z(x),   Z(x) = sum over all label sequences y' of exp(score(y', x))

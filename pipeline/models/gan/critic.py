@@ -6,6 +6,8 @@ for real ones. Knows nothing of generators.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -119,6 +121,6 @@ def image_encoder(input_channels: int, channels: int, size: int, hidden: int) ->
     halvings = (size // 4).bit_length() - 1
     widths = [input_channels, *(channels << min(i, 2) for i in range(halvings))]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, hidden), nn.LeakyReLU(0.2))

@@ -42,10 +42,8 @@ def run_minimal(cell: str, projected: Tensor, mask: Tensor | None, h_0: Tensor) 
 def keep_logit_and_candidate(cell: str, projected: Tensor) -> tuple[Tensor, Tensor]:
     """log(a_t / (1 - a_t)), the log-odds of keeping the state, and g(v_t); each (B, T, H)."""
     *gates, v = projected.chunk(len(BLOCKS[cell]), dim=-1)
-    if cell == "mingru":
-        keep_logit = -gates[0]
-    else:  # f / (f + i) = sigmoid(log f - log i)
-        keep_logit = F.logsigmoid(gates[1]) - F.logsigmoid(gates[0])
+    # minLSTM: f / (f + i) = sigmoid(log f - log i)
+    keep_logit = -gates[0] if cell == "mingru" else F.logsigmoid(gates[1]) - F.logsigmoid(gates[0])
     return keep_logit, torch.where(v >= 0, v + 0.5, v.sigmoid())
 
 

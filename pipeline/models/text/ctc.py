@@ -10,6 +10,7 @@ add up.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -265,7 +266,7 @@ def align(log_probabilities: np.ndarray, labels: Sequence[int]) -> list[tuple[in
 
 def num_repeats(labels: Sequence[int]) -> int:
     """The number of labels that equal the label before: each needs a blank before it."""
-    return sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    return sum(a == b for a, b in itertools.pairwise(labels))
 
 
 def _expanded(log_probabilities: np.ndarray, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -234,7 +234,7 @@ def _adjusted_counts(sentences: Iterable[tuple[Word, ...]], order: int) -> list[
         for end in range(2, len(tokens) + 1):
             for length in range(1, min(order, end) + 1):
                 ngrams[length - 1][tokens[end - length : end]] += 1
-    for shorter, longer in zip(ngrams, ngrams[1:], strict=False):  # upwards: `longer` still holds occurrences
+    for shorter, longer in pairwise(ngrams):  # upwards: `longer` still holds occurrences
         at_start = {ngram: count for ngram, count in shorter.items() if ngram[0] is SpecialToken.START}
         shorter.clear()
         shorter.update(ngram[1:] for ngram in longer)
