@@ -27,6 +27,7 @@ test-slow: $(VENV)/ready
 ## make lint              ruff, pyright and import-linter
 lint: $(VENV)/ready
 	$(RUN)/ruff check .
+	$(RUN)/ruff format --check -q .
 	$(RUN)/lint-imports
 	$(RUN)/pyright
 

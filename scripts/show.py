@@ -69,6 +69,12 @@ PROMISES = [
         "strangers:strangers",
     ),
     Promise(
+        "demo-time",
+        "the demo of version 0.1 and of this version, twice in turn",
+        "CPU seconds <= 1.10 times",
+        "demo_time:demo_time",
+    ),
+    Promise(
         "yoga6",
         "yoga6, 4 folds by person: GRU beside mean pooling",
         "accuracy >= 0.97, one seed < 3 min",

@@ -23,7 +23,7 @@ MAX_SHEET_WIDTH = 60_000  # pixels
 FORMATS = {"frames": ("mp4", "gif", "png"), "features": ("npz",), "tokens": ("txt",)}
 """The formats that can hold each kind of sequence."""
 DEFAULT_FORMATS = {"frames": ("mp4", "png"), "features": ("npz",), "tokens": ("txt",)}
-FILE_NAMES = {"png": "sheet.png", "npz": "made.npz", "txt": "made.txt"}
+FILE_NAMES = {"png": "sheet.png", "npz": "generated.npz", "txt": "generated.txt"}
 """The file that holds all sequences."""
 
 
@@ -46,9 +46,9 @@ def write_sequences(
 ) -> list[Path]:
     """Write generated sequences into the folder `out`; the paths of the files.
 
-    One .mp4 or .gif for each clip; one sheet.png with a row for each clip; one made.npz with all arrays by name; one
-    made.txt with a line for each sentence. values: frames uint8 (T, S, S, 3), features (T, D) or sentences. rate:
-    frames a second.
+    One .mp4 or .gif for each clip; one sheet.png with a row for each clip; one generated.npz with all arrays by name;
+    one generated.txt with a line for each sentence. values: frames uint8 (T, S, S, 3), features (T, D) or sentences.
+    rate: frames a second.
     """
     out.mkdir(parents=True, exist_ok=True)
     names = [_file_name(name) for name in names]

@@ -32,7 +32,7 @@ def weighted_mean(rows: Sequence[dict[str, Any]], key: str) -> float:
 
 def print_models(title: str, models: dict[str, list[dict[str, Any]]], note: str) -> None:
     """A line for each model and each way to get labels from it."""
-    print(f"\n{title}\n{'':<44}" + "".join(f"{column.replace('_', ' '):>20}" for column in COLUMNS))
+    print(f"\n{title}\n{'':<52}" + "".join(f"{column.replace('_', ' '):>20}" for column in COLUMNS))
     for name, rows in models.items():
         # without a CRF the best path is the argmax, and so are the labels of a stream
         decodings = {"argmax_": "argmax of each look"}
@@ -42,7 +42,7 @@ def print_models(title: str, models: dict[str, list[dict[str, Any]]], note: str)
             columns = [column for column in COLUMNS if f"{prefix}{column}" in rows[0]]
             if columns:
                 cells = (f"{weighted_mean(rows, prefix + c):.3f}" if c in columns else "" for c in COLUMNS)
-                print(f"  {f'{name}: {decoding}':<42}" + "".join(f"{cell:>20}" for cell in cells))
+                print(f"  {f'{name}: {decoding}':<50}" + "".join(f"{cell:>20}" for cell in cells))
     print(f"  {note}", flush=True)
 
 

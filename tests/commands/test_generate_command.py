@@ -299,7 +299,7 @@ def test_a_model_that_also_generates_still_predicts(tmp_path: Path) -> None:
     row = json.loads((tmp_path / "answers/predictions.jsonl").read_text())
     assert row["status"] == "ok" and "action" in row and "clip" not in row
     assert call("generate", "--model", run, "--count", "2", "--out", tmp_path / "made") == 0
-    with np.load(tmp_path / "made/made.npz") as file:
+    with np.load(tmp_path / "made/generated.npz") as file:
         assert len(file.files) == 2 and all(file[name].shape[0] == 16 for name in file.files)
 
 
