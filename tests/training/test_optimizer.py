@@ -17,7 +17,7 @@ from pipeline.training.optimizer import PlayerOptimizer, schedule
 def test_the_schedule_rises_linearly_and_falls_to_zero() -> None:
     factors = [schedule(step, 200, 0.1) for step in range(200)]
     assert factors[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
-    assert factors[20] == 1.0 and all(a > b for a, b in itertools.pairwise(factors))
+    assert factors[20] == 1.0 and all(a > b for a, b in itertools.pairwise(factors[20:]))
     assert factors[110] == pytest.approx(0.5) and 0 < factors[-1] < 1e-3
     assert schedule(0, 100, 0.0) == 1.0 and schedule(0, 1, 0.5) == 1.0
 
