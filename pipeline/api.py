@@ -55,7 +55,7 @@ def load(path: AnyPath, *, device: str = "auto") -> Recogniser:
 class Recogniser:
     """A trained model that answers for videos, stored series or texts. Made by `load`.
 
-    device: where its tensors live. architecture: its settings, as in the config. classes: the class names of each head.
+    device, rate, heads, classes, settings and module say what it is. It is called with a path: see `__call__`.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
@@ -99,17 +99,23 @@ class Recogniser:
     def __call__(self, source: AnyPath) -> Answer:
         """The answer for one file; for a model of texts, the answer for this text.
 
-        A file that cannot be read gives an answer with `is_failed` and `error`, not an exception.
+        A file that cannot be read gives an answer with `is_failed` and `error`, not an exception. Raises ValueError for
+        a folder: `predict` answers for many files.
         """
         if self._reads_texts:
             with _threads(self._threads):
                 return self._predictor.predict_text(fspath(source))
-        (found,) = find_videos([fspath(source)]) or [None]
-        if found is None or found.problem:
-            code, _, sentence = (found.problem if found else "not_found: there is nothing").partition(": ")
+        files = find_videos([fspath(source)])
+        if len(files) != 1:
+            raise ValueError(
+                f"'{fspath(source)}' holds {len(files)} files, and a call answers for one. Use model.predict for "
+                "folders, globs and lists."
+            )
+        if files[0].problem:
+            code, _, sentence = files[0].problem.partition(": ")
             return Answer(f"failed:{code}", error=sentence, path=fspath(source))
         with _threads(self._threads):
-            return self._predictor.predict_file(found.path)
+            return self._predictor.predict_file(files[0].path)
 
     def predict(self, sources: AnyPath | Sequence[AnyPath], *, top: int = 5) -> Iterator[dict[str, Any]]:
         """A row (plain values) for every file in folders, globs, lists and files, in order, as soon as it is answered.

@@ -55,7 +55,7 @@ def test_the_wheel_works_far_from_the_checkout(python: Path, tmp_path: Path) -> 
     place = run(python, "-c", "import pipeline, unreel; print(pipeline.__file__, unreel.__version__)", cwd=tmp_path)
     assert str(python.parents[1]) in place
     assert "unreel train" in run(python, "-m", "unreel", "-h", cwd=tmp_path)
-    assert "rate: 4.0" in run(python, "-m", "unreel", "config", "yoga6/action.yaml", cwd=tmp_path)
+    assert "rate: 2.0" in run(python, "-m", "unreel", "config", "yoga6/action.yaml", cwd=tmp_path)
     assert run(python.with_name("unreel"), "--version", cwd=tmp_path).startswith("unreel 0.2")
 
 

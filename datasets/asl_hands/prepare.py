@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.dataset_tools import folder_parser, read_table_file, run_preparer, write_into
 from pipeline.data.manifest_rows import Row, Span, Split
-from pipeline.data.preparer import folder_parser, read_table_file, run_preparer, write_into
 
 RATE = 30
 """Frames per second, as recorded."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.dataset_tools import folder_parser, run_preparer, write_into
 from pipeline.data.manifest_rows import Row, Split
-from pipeline.data.preparer import folder_parser, run_preparer, write_into
 
 CHANNELS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 MONTH = 30 * 24  # hours, as in all papers that use this dataset

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.data.captioned_videos import write_captioned
+from pipeline.data.dataset_tools import folder_parser, read_json_file, read_table_file, run_preparer
 from pipeline.data.manifest_rows import Split
-from pipeline.data.preparer import folder_parser, read_json_file, read_table_file, run_preparer
 
 SPLITS: dict[str, Split] = {"train": "train", "validate": "val", "test": "test"}
 TEST_LIST = "MSRVTT_JSFUSION_test.csv"

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from pipeline.data.captioned_videos import write_captioned
+from pipeline.data.dataset_tools import folder_parser, read_json_file, read_text_file, run_preparer
 from pipeline.data.manifest_rows import Split
-from pipeline.data.preparer import folder_parser, read_json_file, read_text_file, run_preparer
 
 JSON, TEST_LIST = "msvd_train_captions.json", "testing_id.txt"
 TEXT, ORDER = "AllVideoDescriptions.txt", "youtube_mapping.txt"

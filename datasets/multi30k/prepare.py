@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.data.dataset_tools import folder_parser, read_text_file, run_preparer, write_into
 from pipeline.data.manifest_rows import Row, Split
-from pipeline.data.preparer import folder_parser, read_text_file, run_preparer, write_into
 
 FILES: dict[Split, str] = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.data.preparer import run_preparer
+from pipeline.data.dataset_tools import run_preparer
 from pipeline.data.readers import read_path_label_list, write_and_describe
 
 

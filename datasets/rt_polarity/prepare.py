@@ -7,8 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from pipeline.data.dataset_tools import folder_parser, run_preparer, write_into
 from pipeline.data.manifest_rows import Row
-from pipeline.data.preparer import folder_parser, run_preparer, write_into
 
 LABELS = ("pos", "neg")
 

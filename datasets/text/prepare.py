@@ -7,8 +7,8 @@ import itertools
 import sys
 from pathlib import Path
 
+from pipeline.data.dataset_tools import read_text_file, run_preparer, write_into
 from pipeline.data.manifest_rows import Row
-from pipeline.data.preparer import read_text_file, run_preparer, write_into
 
 
 def read_files(paths: list[Path]) -> tuple[str, list[str]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.dataset_tools import folder_parser, run_preparer, write_into
 from pipeline.data.manifest_rows import Row
-from pipeline.data.preparer import folder_parser, run_preparer, write_into
 
 
 def write_features(folder: Path, out: Path) -> list[Row]:

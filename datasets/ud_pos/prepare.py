@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.data.dataset_tools import one_token, read_text_file, run_preparer, write_into
 from pipeline.data.manifest_rows import Row, Span, Split
-from pipeline.data.preparer import one_token, read_text_file, run_preparer, write_into
 
 UPOS = {
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ"),

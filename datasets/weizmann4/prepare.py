@@ -11,8 +11,8 @@ import av
 import cv2
 import numpy as np
 
+from pipeline.data.dataset_tools import folder_parser, run_preparer, write_into
 from pipeline.data.manifest_rows import Row
-from pipeline.data.preparer import folder_parser, run_preparer, write_into
 
 RATE = 25
 """Frames per second, as recorded."""

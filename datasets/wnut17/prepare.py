@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.data.dataset_tools import one_token, read_text_file, run_preparer, write_into
 from pipeline.data.manifest_rows import Row, Span, Split
-from pipeline.data.preparer import one_token, read_text_file, run_preparer, write_into
 from pipeline.metrics.sequence import spans
 
 FILES: dict[Split, str] = {"train": "wnut17train.conll", "val": "emerging.dev.conll", "test": "emerging.test.annotated"}

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.data.dataset_tools import run_preparer, write_into
 from pipeline.data.manifest_rows import Row, Span
-from pipeline.data.preparer import run_preparer, write_into
 from pipeline.data.readers import write_and_describe
 from pipeline.media.clock import Clock
 from pipeline.media.decode import decode

@@ -18,14 +18,16 @@ from pipeline.config.run import Config, dump_config, load_config
 def config_of(source: str, overrides: Sequence[str], log: Callable[[str], None]) -> Config:
     """The config of a YAML file, or a default one for a manifest or a folder of class folders, with overrides.
 
-    `log` gets a line for each default that was chosen. Raises ConfigError, ManifestError.
+    `log` gets a line for each default that was chosen and not overridden. Raises ConfigError, ManifestError.
     """
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or not path.exists():
         return load_config(path, overrides)
     settings, reasons = defaults_for(path)
     for line in reasons:
-        log(line)
+        setting = line.strip().partition("=")[0]
+        if not any(override.startswith(f"{setting}=") for override in overrides):
+            log(line)
     return load_config(None, overrides, base=settings)
 
 

@@ -13,8 +13,8 @@ from pipeline.commands.prepare_data import Log, OnVideo, prepare
 from pipeline.commands.train import FinishedRun, tokenizer_of, training_threads
 from pipeline.config.base import ConfigError
 from pipeline.config.run import load_config
-from pipeline.evaluation.measure import make_report, measure, split_warning
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.test_evaluation import evaluate_test_split, make_report, split_warning
 from pipeline.training.distributed import distributed
 
 
@@ -33,7 +33,7 @@ def evaluate(
         data = prepare(config, context, log, on_video, tokenizer_of(checkpoint))
         if not overrides and (warning := split_warning(data, checkpoint)):
             log(warning)
-        rows = measure(config, data, checkpoint, context.device, name=config.core.cell)
+        rows = evaluate_test_split(config, data, checkpoint, context.device, name=config.core.cell)
         if not rows:
             raise ConfigError(
                 f"The split '{config.data.split}' leaves no test rows. Use data.split=group, folds or manifest."

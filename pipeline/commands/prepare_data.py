@@ -1,6 +1,6 @@
 """The data of a run: rows with their splits, and the features of every video.
 
-In: a config. Out: `PreparedData`. Knows nothing of training.
+In: a config. Out: `RunData`. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pipeline.data.feature_store import FeatureStore
 from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.manifest_rows import Row
-from pipeline.data.prepared_data import PreparedData
 from pipeline.data.readers import read_class_folders
+from pipeline.data.run_data import RunData
 from pipeline.data.split import apply_split
 from pipeline.data.texts import StoredText, text_of
 from pipeline.data.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ def prepare(
     log: Log,
     on_video: OnVideo = lambda done, total: None,
     tokenizer: Tokenizer | None = None,
-) -> PreparedData:
+) -> RunData:
     """Read the rows, split them, and extract the features of each video once, unless training reads pixels.
 
     tokenizer: that of a trained model of texts; by default one is trained on the texts of the training rows. Raises
@@ -54,7 +54,7 @@ def prepare(
     if config.encoder.kind == "series":
         series = StoredSeries(manifest.root, config.clock.rate)
         width = series.width(manifest.rows[0])
-        return PreparedData(manifest, series, {}, width, config.evaluation.unknown_classes)
+        return RunData(manifest, series, {}, width, config.evaluation.unknown_classes)
     if config.data.read == "pixels" or (config.data.read == "auto" and config.encoder.train_blocks):
         pixels = DecodedFrames(manifest.root, config.clock.build(), config.encoder.transform(), config.encoder.decoder)
         failed = _unreadable(manifest)
@@ -69,7 +69,7 @@ def prepare(
     return _without_failed(config, manifest, StoredFeatures(manifest.root, store), failed)
 
 
-def _prepare_texts(config: Config, manifest: Manifest, log: Log, tokenizer: Tokenizer | None) -> PreparedData:
+def _prepare_texts(config: Config, manifest: Manifest, log: Log, tokenizer: Tokenizer | None) -> RunData:
     assert config.encoder.kind == "tokens", "only texts have a tokenizer"
     if tokenizer is None:
         texts = [text_of(row, manifest.root) for row in manifest.rows if row.split == "train"]
@@ -77,10 +77,10 @@ def _prepare_texts(config: Config, manifest: Manifest, log: Log, tokenizer: Toke
         log(f"tokenizer: {len(tokenizer):,} tokens of level {tokenizer.level}, from the training rows")
     source = StoredText(manifest.root, tokenizer, add_bos_eos=config.encoder.add_bos_eos)
     unknown_classes = config.evaluation.unknown_classes
-    return PreparedData(manifest, source, {}, unknown_classes=unknown_classes, tokenizer=tokenizer)
+    return RunData(manifest, source, {}, unknown_classes=unknown_classes, tokenizer=tokenizer)
 
 
-def _without_failed(config: Config, manifest: Manifest, source: RowSource, failed: Failures) -> PreparedData:
+def _without_failed(config: Config, manifest: Manifest, source: RowSource, failed: Failures) -> RunData:
     """The rows whose videos can be read. Raises ConfigError where the config stops at the first failure."""
     if failed and config.data.on_error == "stop":
         video, (status, sentence) = next(iter(failed.items()))
@@ -89,7 +89,7 @@ def _without_failed(config: Config, manifest: Manifest, source: RowSource, faile
         )
     rows = tuple(row for row in manifest.rows if str(manifest.path_of(row)) not in failed)
     unknown_classes = config.evaluation.unknown_classes
-    return PreparedData(Manifest(rows, manifest.root), source, failed, unknown_classes=unknown_classes)
+    return RunData(Manifest(rows, manifest.root), source, failed, unknown_classes=unknown_classes)
 
 
 def _unreadable(manifest: Manifest) -> Failures:

@@ -22,13 +22,13 @@ from pipeline.config.base import ConfigError
 from pipeline.config.heads import build_vocabulary
 from pipeline.config.run import Config, dump_config, load_config
 from pipeline.data.dataset import RowDataset
-from pipeline.data.prepared_data import PreparedData
+from pipeline.data.run_data import RunData
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import Vocabulary, did_you_mean
 from pipeline.evaluation.baselines import baseline_configs
 from pipeline.evaluation.calibrate import calibrate
-from pipeline.evaluation.measure import make_report, measure, split_dataset, split_name
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.test_evaluation import evaluate_test_split, make_report, split_dataset, split_name
 from pipeline.models.head import FitsRows, FitsSequences
 from pipeline.models.model import FittedEncoder, Model
 from pipeline.training.distributed import DistributedContext, distributed, seed_step
@@ -75,7 +75,7 @@ def _no_log(line: str) -> None:
     """Drop the line: only one of several processes writes to the log."""
 
 
-def _check_classes(config: Config, data: PreparedData) -> None:
+def _check_classes(config: Config, data: RunData) -> None:
     """Raise ConfigError for problems with the classes that would otherwise stop the run after its training."""
     if not data.rows("train"):
         raise ConfigError(
@@ -105,7 +105,7 @@ def _check_classes(config: Config, data: PreparedData) -> None:
 
 def _train_and_measure(
     config: Config,
-    data: PreparedData,
+    data: RunData,
     context: DistributedContext,
     folder: Path,
     log: Log,
@@ -124,7 +124,7 @@ def _train_and_measure(
         is_active=context.is_first,
     ) as tracker:
         checkpoint, progress = _train_model(config, data, context, folder, tracker, log, initial)
-        rows = measure(config, data, checkpoint, context.device, name=config.core.cell)
+        rows = evaluate_test_split(config, data, checkpoint, context.device, name=config.core.cell)
         for row in rows:
             tracker.log({"step": progress.step, "epoch": progress.epoch, "split": split_name(row), **_scalars(row)})
         if context.is_first and rows:
@@ -142,7 +142,7 @@ def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _train_model(
     config: Config,
-    data: PreparedData,
+    data: RunData,
     context: DistributedContext,
     folder: Path,
     tracker: Tracker,
@@ -175,7 +175,7 @@ def _train_model(
 
 
 def _build_model(
-    config: Config, data: PreparedData, initial: Checkpoint | None, log: Log
+    config: Config, data: RunData, initial: Checkpoint | None, log: Log
 ) -> tuple[dict[str, Vocabulary | Tokenizer], Model]:
     """The vocabularies of the training rows, and a model with weights of `initial` where they fit."""
     train_rows = data.rows("train")
@@ -236,7 +236,7 @@ def _fit_statistics(model: Model, train_set: RowDataset) -> None:
 
 
 def _train_baselines(
-    config: Config, data: PreparedData, context: DistributedContext, folder: Path, log: Log
+    config: Config, data: RunData, context: DistributedContext, folder: Path, log: Log
 ) -> list[dict[str, Any]]:
     """Train the baselines of a run and measure them; one row of the table for each baseline and head."""
     rows = []
@@ -256,7 +256,7 @@ def _train_baselines(
             is_active=context.is_first,
         ) as tracker:
             checkpoint, _ = _train_model(baseline, data, context, baseline_folder, tracker, _no_log)
-        measured = measure(baseline, data, checkpoint, context.device, name=name)
+        measured = evaluate_test_split(baseline, data, checkpoint, context.device, name=name)
         rows += [row for row in measured if row["order"] == "forward"]
     return rows
 

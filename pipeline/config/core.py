@@ -40,7 +40,7 @@ class CoreSection(Section):
         int,
         Field(
             ge=0,
-            description="chrono initialisation: a gated cell first remembers up to so many steps; 0: forget bias 1",
+            description="chrono initialisation: forget biases for a memory of so many steps; 0: a forget bias of 1",
         ),
     ] = 0
 

@@ -32,7 +32,8 @@ class DataSection(Section):
         Field(description="share of the training groups held out to choose the best epoch; 0 keeps the last epoch"),
     ] = 0.15
     window: Annotated[
-        Positive | None, Field(description="most looks of a row in one training sample; null: the whole row")
+        Positive | None,
+        Field(description="most looks (not seconds) of a row in one training sample; null: the whole row"),
     ] = 64
     stride: Annotated[
         Positive | None,

@@ -85,7 +85,9 @@ class SegmentSection(Section):
         bool, Field(description="a linear-chain CRF over the looks; false classifies each look by itself")
     ] = True
     min_seconds: Annotated[float, Field(ge=0, description="the shortest span that is predicted (needs the CRF)")] = 0.0
-    lag_seconds: Annotated[float, Field(ge=0, description="in a stream, how much later a label is decided")] = 1.0
+    lag_seconds: Annotated[float, Field(ge=0, description="the lag of the `lag_...` metrics; a stream takes --lag")] = (
+        1.0
+    )
     delay_seconds: Annotated[
         float,
         Field(ge=0, description="a core of one direction emits a label so much later; it is a part of the lag"),

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.data.dataset_tools import write_into
 from pipeline.data.manifest_rows import Row, Split
-from pipeline.data.preparer import write_into
 from pipeline.data.readers import ROW_SUFFIXES, write_and_describe
 
 Captions = Mapping[str, Sequence[str]]

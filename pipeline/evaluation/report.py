@@ -36,6 +36,10 @@ _COLUMNS = (
 """The metrics of each kind of head: one table for each kind, with the rows that have its first metric."""
 
 
+MAX_OTHER_COLUMNS = 6
+"""Metrics of a head whose kind has no table of its own."""
+
+
 def table(report: dict[str, Any]) -> str:
     """The report as text: tables with a line for each model and order of steps, sentences for each head, the split."""
     rows = report["rows"]
@@ -45,6 +49,10 @@ def table(report: dict[str, Any]) -> str:
         table_rows = [row for row in rows if columns[0] in row]
         if table_rows:
             lines += [*([""] if lines else []), *_table(table_rows, columns, heads)]
+    others = [row for row in rows if not any(columns[0] in row for columns in _COLUMNS)]
+    if others:
+        columns = dict.fromkeys(key for row in others for key, value in row.items() if isinstance(value, float))
+        lines += [*([""] if lines else []), *_table(others, list(columns)[:MAX_OTHER_COLUMNS], heads)]
     for row in rows:
         if row["order"] == "forward":
             lines += [f"{_name(row, heads)}: {text}" for text in _sentences(row)]

@@ -14,7 +14,7 @@ from pipeline.models.prediction import Classification, Description, Prediction, 
 
 P = TypeVar("P")
 
-Row = dict[str, Any]
+AnswerRow = dict[str, Any]
 """path, status, seconds, looks, one entry for each head, warnings, error."""
 
 
@@ -72,7 +72,7 @@ class Answer:
             return description.sentence
         return None if transcript is None else " ".join(transcript.words)
 
-    def to_dict(self, top: int = 5) -> Row:
+    def to_dict(self, top: int = 5) -> AnswerRow:
         """The row of this answer, as plain values. top: the largest number of classes in a list."""
         return {
             "path": self.path,
@@ -96,7 +96,7 @@ class Answer:
         return next((p for p in self.predictions.values() if isinstance(p, kind)), None)
 
 
-def headline(row: Row) -> str:
+def headline(row: AnswerRow) -> str:
     """A row in a few words, in one line that is safe for a terminal."""
     if row["status"].startswith("failed"):
         return row["status"]
@@ -119,6 +119,8 @@ def prediction_text(prediction: dict[str, Any]) -> str:
         return ", ".join(f"in {a['seconds']:g} s {a['label']} {a['score']:.2f}" for a in prediction["ahead"])
     if "values" in prediction:
         return f"{len(prediction['values'])} steps ahead" if prediction["values"] else "nothing"
+    if "label" not in prediction:
+        return ", ".join(f"{key} {value}" for key, value in prediction.items() if isinstance(value, str | int | float))
     text = f"{prediction['label']} {prediction['score']:.2f}"
     return text + (", but it is like no class" if prediction.get("unknown") else "")
 

@@ -31,7 +31,7 @@ class Action:
         return self.score_sum / self.num_looks
 
 
-class ActionTracker:
+class EventBuilder:
     """The events of one head.
 
     An action is a run of looks with one label. It starts at its first look. It ends at the first look of the next

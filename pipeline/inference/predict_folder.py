@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from pipeline.inference.answer import Answer, Row
+from pipeline.inference.answer import Answer, AnswerRow
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import InputFile
 
@@ -19,7 +19,7 @@ def predict_all(
     *,
     top: int,
     on_answer: Callable[[InputFile, Answer], None] = lambda file, answer: None,
-) -> Iterator[Row]:
+) -> Iterator[AnswerRow]:
     """One row for each input, as soon as it is answered. on_answer is called before each row.
 
     top: the largest number of classes that a row lists.

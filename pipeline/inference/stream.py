@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.atomic import write_atomic
 from pipeline.checkpoint import Checkpoint, ModelError
-from pipeline.inference.events import ActionTracker, Event
+from pipeline.inference.events import Event, EventBuilder
 from pipeline.inference.predictor import Predictor
 from pipeline.media.clip import Clip
 from pipeline.media.transform import Transform
@@ -168,11 +168,11 @@ class Stream:
         events += [{"event": "answer", "time": time, "head": n, **a.row(self.top)} for n, a in answers.items()]
         return [{**event, "interrupted": True} for event in events] if is_interrupted else events
 
-    def _new_tracker(self, name: str) -> ActionTracker:
-        return ActionTracker(name, **self._tracker_settings)
+    def _new_tracker(self, name: str) -> EventBuilder:
+        return EventBuilder(name, **self._tracker_settings)
 
     def _label_events(
-        self, name: str, online: OnlineLabels, tracker: ActionTracker, pending: deque[float]
+        self, name: str, online: OnlineLabels, tracker: EventBuilder, pending: deque[float]
     ) -> list[Event]:
         """The events of the looks that a head has labelled. Removes these looks from `pending`."""
         events: list[Event] = []

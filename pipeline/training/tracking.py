@@ -24,7 +24,7 @@ import numpy as np
 from pipeline.atomic import write_atomic
 
 WandbMode = Literal["auto", "online", "offline", "off"]
-Row = Mapping[str, Any]
+MetricsRow = Mapping[str, Any]
 
 _SECRET_NAME = re.compile(
     r"(?i)(^|[_.-])((api|access|auth|private)_?(keys?|tokens?)|key|token|secrets?|pass(word|wd|phrase)s?|pwd|"
@@ -94,7 +94,7 @@ class Tracker:
             except Exception as error:
                 self._stop_wandb(error)
 
-    def log(self, row: Row) -> None:
+    def log(self, row: MetricsRow) -> None:
         """Write one row to the file at once."""
         if not self.is_active:
             return
@@ -195,7 +195,7 @@ class Tracker:
         project: str,
         name: str | None,
         tags: Sequence[str],
-        rows: Sequence[Row],
+        rows: Sequence[MetricsRow],
     ) -> None:
         if mode == "auto" and os.environ.get("WANDB_MODE", "").lower() in ("disabled", "dryrun", "offline"):
             if os.environ["WANDB_MODE"].lower() == "disabled":
@@ -242,7 +242,7 @@ class Tracker:
         self._message(f"Weights & Biases: {mode}, run {run_id}{where}")
 
 
-def _wandb_row(row: Row) -> dict[str, float]:
+def _wandb_row(row: MetricsRow) -> dict[str, float]:
     """The numbers of a row, with the split (and the head, as heads have metrics of the same names) before each key."""
     prefix = f"{row['split']}/{row['head']}" if "head" in row else row["split"]
     return {

@@ -39,6 +39,8 @@ class ParquetWriter:
 
     def __init__(self, path: Path, heads: Heads) -> None:
         self.heads, self._output = heads, AtomicFile(path)
+        unknown = sorted({field for fields in heads.values() for field in fields if field not in _TYPES})
+        assert not unknown, f"_TYPES of {__name__} has no type for the columns {', '.join(unknown)}"
         answers = [(f"{head}_{field}", _TYPES[field]) for head, fields in heads.items() for field in fields]
         self._schema = pa.schema(
             [

@@ -26,7 +26,7 @@ from pipeline.config.run import load_config
 from pipeline.data.dataset import Order
 from pipeline.data.manifest_rows import Row
 from pipeline.evaluation.evaluate_dataset import evaluate_dataset
-from pipeline.evaluation.measure import split_dataset
+from pipeline.evaluation.test_evaluation import split_dataset
 from pipeline.inference import predictor as predictor_module
 from pipeline.metrics.captions import captions, tokenize
 from pipeline.metrics.sequence import word_error_rate

@@ -176,7 +176,7 @@ def test_only_training_data_are_augmented(tmp_path, monkeypatch):
             super().__init__(rows, *arguments, **settings)
             datasets.append((rows[0].split, self.augment))
 
-    monkeypatch.setattr("pipeline.evaluation.measure.RowDataset", Recording)
+    monkeypatch.setattr("pipeline.evaluation.test_evaluation.RowDataset", Recording)
     make_toy(tmp_path / "set")
     settings = [f"data.path={tmp_path}/set/manifest.jsonl", f"run={tmp_path}/run", "encoder.kind=series"]
     settings += ["training.augment={mirror: {negate: [0]}}", "training.epochs=1", "core.hidden=8", "tracking.wandb=off"]

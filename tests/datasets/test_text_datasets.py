@@ -9,10 +9,10 @@ import pytest
 from preparers import by_path, run, write
 
 from pipeline.data.captioned_videos import hash_split
+from pipeline.data.dataset_tools import one_token, read_table_file, read_text_file
 from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.manifest_rows import Row
-from pipeline.data.preparer import one_token, read_table_file, read_text_file
 from pipeline.data.split import apply_split
 
 

@@ -19,7 +19,7 @@ from pipeline.commands.train import train
 from pipeline.config.base import ConfigError
 from pipeline.config.run import Config, load_config
 from pipeline.data.dataset import RowDataset
-from pipeline.data.prepared_data import PreparedData
+from pipeline.data.run_data import RunData
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.evaluation import calibrate as calibrate_module
 from pipeline.evaluation.calibrate import calibrate, unknown_metrics
@@ -231,7 +231,7 @@ def config_of(series: Path, *settings: str) -> Config:
     return load_config(None, [*quick, *settings], base=base)
 
 
-def prepared_of(series: Path, *settings: str) -> PreparedData:
+def prepared_of(series: Path, *settings: str) -> RunData:
     return prepare(config_of(series, *settings), CPU, lambda text: None)
 
 

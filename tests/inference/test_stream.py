@@ -18,7 +18,7 @@ from streaming import CPU, DELAYED, NAMES, RATE, SEGMENT, make_checkpoint, make_
 
 from pipeline.checkpoint import ModelError, load_model, save_model
 from pipeline.config.architecture import Architecture
-from pipeline.inference.events import MAX_GAP_SECONDS, ActionTracker
+from pipeline.inference.events import MAX_GAP_SECONDS, EventBuilder
 from pipeline.inference.live_stream import LatencyHistogram
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.stream import Stream
@@ -42,7 +42,7 @@ def test_events_are_the_runs_of_labels():
     rng = np.random.default_rng(0)
     labels = np.repeat(rng.integers(-1, 3, 40), rng.integers(1, 6, 40))
     scores = rng.uniform(0.3, 1, len(labels))
-    tracker = ActionTracker("action", period=0.25, update_seconds=1.0, threshold=0.0)
+    tracker = EventBuilder("action", period=0.25, update_seconds=1.0, threshold=0.0)
     events = []
     for i, n in enumerate(labels):
         events += tracker.add_look(i / 4, NAMES[n] if n >= 0 else None, scores[i], i / 4 + 1)
@@ -63,14 +63,14 @@ def test_events_are_the_runs_of_labels():
 
 
 def test_an_action_ends_at_a_gap_and_below_the_threshold():
-    tracker = ActionTracker("action", period=0.25, update_seconds=0, threshold=0.5)
+    tracker = EventBuilder("action", period=0.25, update_seconds=0, threshold=0.5)
     assert [e["event"] for e in tracker.add_look(0.0, "sit", 0.9, 0.0)] == ["start"]
     later = 0.25 + MAX_GAP_SECONDS
     events = tracker.add_look(later, "sit", 0.9, later)
     assert [(e["event"], e.get("end")) for e in events] == [("end", 0.25), ("start", None)]
     assert [e["event"] for e in tracker.add_look(later + 0.25, "sit", 0.4, later)] == ["end"]
     assert tracker.finish(later) == []
-    slow = ActionTracker("action", period=10.0, update_seconds=0, threshold=0.0)  # one look in ten seconds is no gap
+    slow = EventBuilder("action", period=10.0, update_seconds=0, threshold=0.0)  # one look in ten seconds is no gap
     assert [e["event"] for t in (0.0, 10.0, 20.0) for e in slow.add_look(t, "sit", 0.9, t)] == ["start"]
 
 

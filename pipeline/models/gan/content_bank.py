@@ -24,9 +24,10 @@ class ContentBank(nn.Module):
     """A smoothed bootstrap that keeps the variance (Silverman & Young 1987, Biometrika 74).
 
     It takes a stored sequence of the class and shifts it along the principal components of the contents within their
-    classes. Then it pulls it towards the class's mean by as much as the shift has widened the distribution. What is
-    drawn so is no copy, and its distribution needs no adversarial training (densities fitted after training: Ghosh et
-    al. 2020, arXiv 1903.12436; generators conditioned on an instance: Casanova et al. 2021, arXiv 2109.05070).
+    classes. Then it moves it towards the mean of the class, so that the variance stays that of the stored sequences. A
+    drawn content is not a copy of a stored one, and no adversarial training is needed for it (densities fitted after
+    training: Ghosh et al. 2020, arXiv 1903.12436; generators conditioned on an instance: Casanova et al. 2021,
+    arXiv 2109.05070).
 
     The first number of a content code chooses the stored sequence. The sequences of a class are sorted along their
     first principal component. So codes near 0 choose usual sequences, and similar codes choose similar sequences.

@@ -76,17 +76,18 @@ class Core(nn.Module):
     The output of a layer is h_t; with `residual` it is h_t plus the layer's input. The order of gates is that of torch,
     so the entries of `state_dict` equal those of torch.nn.RNN, LSTM and GRU. Recurrent weights are initialised
     orthogonal per gate block and input weights Xavier uniform per block. Biases are 0, except the forget bias of lstm
-    and minlstm: `_init_keep_bias` sets it to 1 (Gers et al. 2000; Jozefowicz et al. 2015), or by `chrono_steps`. It
+    and minlstm: `_init_forget_bias` sets it to 1 (Gers et al. 2000; Jozefowicz et al. 2015), or by `chrono_steps`. It
     stands in `bias_ih`; `bias_hh` stays 0, because the cell adds the two.
 
     A bidirectional layer runs a second recurrence from the last valid step of a row back to the first, and concatenates
     both outputs. Its output at step t depends on all later steps, so no output is final before the sequence has ended:
     such a core cannot process a stream and cannot continue from a state.
 
-    Dropout is variational (Gal & Ghahramani 2016), constant in time. The input of each layer has one mask per sequence.
-    h_{t-1} has one mask that the batch shares: it masks columns of W_hh, so the fused kernel still runs and the cost is
-    close to zero. Or h_{t-1} has one mask per sequence, which needs a loop in Python while training: 1.4 times the
-    fused time of an LSTM on the CPU, 1.0 to 1.3 times that of the others, more on a GPU (`make show P=dropout-cost`).
+    Dropout is variational (Gal & Ghahramani 2016): a mask is constant in time. The input of each layer has one mask per
+    sequence. For h_{t-1} there are two kinds. `batch`: one mask for the whole batch, applied to the columns of W_hh, so
+    the fused kernel still runs and the cost is close to zero. `sequence`: one mask per sequence, which needs a loop in
+    Python while training: 1.4 times the fused time of an LSTM on the CPU, 1.0 to 1.3 times that of the others, more on
+    a GPU (`make show P=dropout-cost`).
 
     Values in the padding (NaN too) change neither outputs nor gradients. Outputs in the padding are zero. Length 0 is
     legal and returns the old state.
@@ -100,6 +101,8 @@ class Core(nn.Module):
         recurrent_mask: which of the two masks on h_{t-1}.
         chrono_steps: the longest memory, in steps, with which a gated cell is initialised; each unit draws its own
         (chrono initialisation, Tallec & Ollivier 2018). 0: the forget bias is 1. For dependencies over many steps.
+
+    Raises ValueError for an unknown cell, and for options that the cell does not have.
     """
 
     def __init__(
@@ -118,8 +121,7 @@ class Core(nn.Module):
         chrono_steps: int = 0,
     ) -> None:
         super().__init__()
-        assert not (cell in MINIMAL_CELLS and recurrent_dropout), "the minimal cells have no W_hh to drop from"
-        assert chrono_steps == 0 or (chrono_steps > 2 and cell in GATED_CELLS), "a plain RNN has no gate to initialise"
+        _check_options(cell, recurrent_dropout, chrono_steps)
         self.cell: Cell = cell
         self.hidden, self.layers, self.residual = hidden, layers, residual
         self.directions = 2 if bidirectional else 1
@@ -148,11 +150,11 @@ class Core(nn.Module):
                 else:
                     parameter.zero_()
                     if "_ih" in name:
-                        self._init_keep_bias(parameter.view(NUM_GATES[self.cell], self.hidden))
+                        self._init_forget_bias(parameter.view(NUM_GATES[self.cell], self.hidden))
         for norm in self.norms:
             norm.reset_parameters()  # type: ignore[operator]
 
-    def _init_keep_bias(self, bias: Tensor) -> None:
+    def _init_forget_bias(self, bias: Tensor) -> None:
         """Set the biases of the gates that keep the state. bias: (gates, H), all zero.
 
         Chrono initialisation: with u uniform in [1, chrono_steps - 1] per unit, a step keeps u / (1 + u) of the state
@@ -180,8 +182,14 @@ class Core(nn.Module):
 
         Truncated back-propagation cuts the graph between two windows: tuple(s.detach() for s in state).
 
-        Raises ValueError when a bidirectional core gets a state: its backward direction starts at the end.
+        Raises ValueError when a bidirectional core gets a state, because its backward direction starts at the end, and
+        for an input that is not a `Padded`.
         """
+        if not isinstance(x, Padded):
+            raise ValueError(
+                f"The core got {type(x).__name__}, and it reads a Padded: data (B, T, D) with the length of each row. "
+                "Make one with unreel.stack([...]) from rows (T, D), or with unreel.Padded(data, lengths)."
+            )
         return self._run_layers(x, state, None)
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
@@ -310,6 +318,21 @@ class Core(nn.Module):
     def _recurrent_dropout_mask(self, like: Tensor, rows: int) -> Tensor:
         """The mask that h_{t-1} is multiplied with, (rows, H)."""
         return dropout_mask(like, (rows, self.hidden), self.recurrent_dropout)
+
+
+def _check_options(cell: str, recurrent_dropout: float, chrono_steps: int) -> None:
+    """Raise ValueError for an unknown cell, and for options that the cell does not have."""
+    if cell not in NUM_GATES:
+        raise ValueError(f"cell = '{cell}' is not known. One of: {', '.join(NUM_GATES)}.")
+    if cell in MINIMAL_CELLS and recurrent_dropout:
+        raise ValueError(
+            f"recurrent_dropout is {recurrent_dropout:g}, and cell {cell} has no recurrent weights. Use input_dropout."
+        )
+    if chrono_steps and (chrono_steps < 3 or cell not in GATED_CELLS):
+        raise ValueError(
+            f"chrono_steps is {chrono_steps} and cell is {cell}. It must be 3 or more, for one of "
+            f"{', '.join(GATED_CELLS)}; 0 leaves it out."
+        )
 
 
 def _lstm(

@@ -14,7 +14,7 @@ from pipeline.data.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class PreparedData:
+class RunData:
     """Usable rows with splits, and how to read them.
 
     failed: the videos that cannot be read, path -> (status, sentence). input_size: the width of a series.

@@ -15,7 +15,7 @@ import torch
 from pipeline.checkpoint import Checkpoint
 from pipeline.config.run import Config
 from pipeline.data.dataset import Augment, Order, RowDataset
-from pipeline.data.prepared_data import PreparedData
+from pipeline.data.run_data import RunData
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.evaluation.calibrate import unknown_metrics
 from pipeline.evaluation.evaluate_dataset import Evaluation, evaluate_dataset
@@ -24,8 +24,8 @@ from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
 
 
-def measure(
-    config: Config, data: PreparedData, checkpoint: Checkpoint, device: torch.device, *, name: str
+def evaluate_test_split(
+    config: Config, data: RunData, checkpoint: Checkpoint, device: torch.device, *, name: str
 ) -> list[dict[str, Any]]:
     """Rows of the table: one for each order of the steps and each head, on the test split.
 
@@ -55,7 +55,7 @@ def split_name(row: dict[str, Any]) -> str:
     return "test" if row["order"] == "forward" else f"test_{row['order']}"
 
 
-def split_warning(data: PreparedData, checkpoint: Checkpoint) -> str:
+def split_warning(data: RunData, checkpoint: Checkpoint) -> str:
     """A warning where the rows or their splits differ from those of the training; empty where they do not."""
     if checkpoint.notes.get("data") in (None, data.manifest.fingerprint):
         return ""
@@ -84,7 +84,7 @@ def _confidence_interval(dataset: RowDataset, evaluation: Evaluation, name: str)
 
 
 def _open_set(
-    config: Config, data: PreparedData, model: Model, name: str, evaluation: Evaluation, device: torch.device
+    config: Config, data: RunData, model: Model, name: str, evaluation: Evaluation, device: torch.device
 ) -> dict[str, Any]:
     """How well a head detects the test rows of evaluation.unknown_classes; nothing where there are none."""
     head, rows = evaluation.heads[name], data.unknown_rows()
@@ -101,7 +101,7 @@ def _open_set(
 
 
 def split_dataset(
-    config: Config, data: PreparedData, model: Model, split: str, *, is_training: bool = False, order: Order = "forward"
+    config: Config, data: RunData, model: Model, split: str, *, is_training: bool = False, order: Order = "forward"
 ) -> RowDataset:
     """The rows of one split as samples. Only training draws windows and augments samples."""
     augment: Augment | None = None
@@ -122,9 +122,7 @@ def split_dataset(
     )
 
 
-def make_report(
-    config: Config, data: PreparedData, checkpoint: Checkpoint, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
+def make_report(config: Config, data: RunData, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """report.json as plain values: the rows of the table, and what they were measured on."""
     counts = Counter(row.split for row in data.manifest.rows)
     vocabularies = {head: v for head, v in checkpoint.vocabularies.items() if isinstance(v, Vocabulary)}
