@@ -58,3 +58,9 @@ def test_the_report_is_written_with_its_confusion_matrix(tmp_path: Path) -> None
     write_report({**make_report(), "rows": [], "loss": [math.nan, {"a": math.inf}]}, tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["loss"] == [None, {"a": None}]
     assert (tmp_path / "report.txt").read_text() == "no test split: nothing was measured\n"
+
+
+def test_metrics_of_a_head_without_a_table_of_its_own_are_shown() -> None:
+    row = {"model": "gru", "order": "forward", "head": "size", "mean_error": 1.25, "count": 7}
+    lines = table({**make_report(), "rows": [row]}).splitlines()
+    assert "mean error" in lines[0] and lines[1].split() == ["gru", "forward", "1.250", "7"]

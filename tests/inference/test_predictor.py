@@ -9,7 +9,7 @@ import pytest
 from streaming import CPU, RATE, SEGMENT, make_checkpoint, make_series
 
 from pipeline.checkpoint import load_model
-from pipeline.inference.answer import Answer, escape_unprintable, headline
+from pipeline.inference.answer import Answer, escape_unprintable, headline, prediction_text
 from pipeline.inference.predict_folder import predict_all
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import InputFile, find_videos
@@ -160,3 +160,7 @@ def test_an_exception_about_one_file_is_a_failed_row(watcher, film, tmp_path, mo
     monkeypatch.setattr(predictor, "predict_file", fail)
     (row,) = predict_all(find_videos([str(film)]), predictor, top=2)
     assert (row["status"], row["error"]) == ("failed:error", "RuntimeError: a bug")
+
+
+def test_the_text_of_an_answer_of_a_new_kind_lists_its_plain_values():
+    assert prediction_text({"value": 3.2, "unit": "m", "parts": [1, 2]}) == "value 3.2, unit m"

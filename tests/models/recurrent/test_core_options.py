@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from typing import Any
 
 import pytest
 import torch
@@ -276,3 +278,26 @@ def test_gate_saturation_starts_from_a_state_and_does_not_change_the_core():
     full = gate_saturation(core, x, tuple(100 * torch.ones_like(s) for s in core.initial_state(B)))
     assert full["state"] > gate_saturation(core, x)["state"]
     assert core.training and all(p.grad is None for p in core.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "gruu"}, "cell = 'gruu' is not known. One of: rnn_tanh,"),
+        (
+            {"cell": "mingru", "recurrent_dropout": 0.1},
+            "recurrent_dropout is 0.1, and cell mingru has no recurrent weights",
+        ),
+        ({"cell": "rnn_tanh", "chrono_steps": 9}, "chrono_steps is 9 and cell is rnn_tanh"),
+        ({"cell": "gru", "chrono_steps": 2}, "It must be 3 or more"),
+    ],
+)
+def test_an_impossible_core_is_a_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Core(input_size=3, hidden=4, **options)
+
+
+def test_a_plain_tensor_is_a_sentence_that_says_how_to_make_a_padded() -> None:
+    core = Core(cell="gru", input_size=3, hidden=4)
+    with pytest.raises(ValueError, match="The core got Tensor, and it reads a Padded"):
+        core(torch.zeros(2, 5, 3))  # type: ignore[arg-type]
