@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -36,7 +37,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, cwd=cwd)
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # only what is installed counts
+    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, cwd=cwd, env=clean)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
     return done.stdout
 
