@@ -12,7 +12,7 @@ from reader_files import make_reader_files
 
 MOST_LINES = 200
 MOST_MINUTES = 60.0
-COMMAND = re.compile(r"^    (make|unreel|python|source|pip|torchrun)\b.*$")
+COMMAND = re.compile(r"^    (make|unreel|python|source|pip|torchrun) \S.*$")
 NEEDS = re.compile(r"DATA=|docker|cuda|--gpus")
 
 
