@@ -8,7 +8,8 @@ RUN    := $(VENV)/bin
 TORCH_INDEX ?=
 DATA   ?= data
 P      ?=
-SEEDS  ?= 1
+SEEDS  ?=
+TOY    ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint show clean
 
@@ -31,9 +32,9 @@ lint: $(VENV)/ready
 	$(RUN)/lint-imports
 	$(RUN)/pyright
 
-## make show              list the promises; make show P=name DATA=folder proves one (SEEDS=3 for more seeds)
+## make show              list the promises; make show P=name DATA=folder proves one (SEEDS=3: other seeds than in its table; TOY=1: tiny data; FRESH=1: no earlier run is used)
 show: $(VENV)/ready
-	@$(RUN)/python scripts/show.py $(P) --data $(DATA) --seeds $(SEEDS)
+	@$(RUN)/python scripts/show.py $(P) --data $(DATA) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(TOY),--toy)
 
 $(VENV)/ready: pyproject.toml setup.py constraints.txt
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)

@@ -23,7 +23,7 @@ import torch
 from pipeline.checkpoint import Checkpoint, load_model
 from pipeline.commands import evaluate as evaluate_command
 from pipeline.commands import train as train_command
-from pipeline.commands.config import config_of
+from pipeline.commands.config import training_config
 from pipeline.commands.watch import open_live
 from pipeline.config.encoders import FramesSection
 from pipeline.inference.events import Event
@@ -117,14 +117,23 @@ class Recogniser:
         with _threads(self._threads):
             return self._predictor.predict_file(files[0].path)
 
-    def predict(self, sources: AnyPath | Sequence[AnyPath], *, top: int = 5) -> Iterator[dict[str, Any]]:
+    def predict(
+        self,
+        sources: AnyPath | Sequence[AnyPath],
+        *,
+        top: int = 5,
+        follow_links: bool = False,
+        log: Log = _no_log,
+    ) -> Iterator[dict[str, Any]]:
         """A row (plain values) for every file in folders, globs, lists and files, in order, as soon as it is answered.
 
         For a model of texts the sources are text files; each line gives a row. top: how many classes a row lists.
+        follow_links: also read what links in a folder lead to outside of it. log: takes a line about what is left out.
         """
         listed = [sources] if isinstance(sources, str | PathLike) else list(sources)
         find = find_texts if self._reads_texts else find_videos
-        rows = predict_all(find([fspath(one) for one in listed]), self._predictor, top=top)
+        files = find([fspath(one) for one in listed], follow_links, log)
+        rows = predict_all(files, self._predictor, top=top)
         while True:
             with _threads(self._threads):
                 row = next(rows, None)
@@ -230,10 +239,10 @@ def train(source: AnyPath, *overrides: str, fresh: bool = False, log: Log = _no_
 
     overrides: settings as "key=value", such as "core.cell=lstm". fresh: start over where the run's folder holds a run.
     log: gets the lines that the command would print. Raises ConfigError, ManifestError, LeakError (all are ValueErrors)
-    for what the user can correct.
+    for what the user can correct; FolderLocked (a RuntimeError) where another training uses the run's folder.
     """
     with _threads(torch.get_num_threads()):
-        finished = train_command.train(config_of(fspath(source), overrides, log), log, fresh=fresh)
+        finished = train_command.train(training_config(fspath(source), overrides, log), log, fresh=fresh)
     return Run(finished.folder, finished.report)
 
 

@@ -7,6 +7,7 @@ the verbs do.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,56 @@ a first run:
   unreel predict clips/ --model runs/videos --out answers/
 settings are key=value after the config, such as core.cell=lstm; `unreel config` lists them all.
 """
+HELP = {
+    "train": (
+        "Train a model. A folder with one folder of videos for each class, or a manifest, needs no config: settings "
+        "are chosen and printed. The same command goes on with an interrupted training.",
+        """\
+  unreel train videos/                                    a folder of class folders; the run lies in runs/videos
+  unreel train videos/ core.cell=lstm training.epochs=40  with settings; `unreel config` lists them all
+  unreel train configs/puppets/action.yaml training.seed=1
+""",
+    ),
+    "evaluate": (
+        "Measure the model of a finished run again, on its own test split or on other data. The table lies in "
+        "RUN/evaluation.",
+        """\
+  unreel evaluate runs/videos
+  unreel evaluate runs/videos data.path=other/manifest.csv
+""",
+    ),
+    "predict": (
+        "Answer for files, folders, globs and lists of videos with a trained model. Each input gets one row, also a "
+        "broken one: its row says what is wrong.",
+        """\
+  unreel predict clips/ --model runs/videos --out answers/
+  unreel predict a.mp4 'more/**/*.avi' @list.txt --model runs/videos --out answers/ --format csv
+""",
+    ),
+    "extract": (
+        "Compute the features of all videos of a config, a manifest or a folder, and store them, so that every later "
+        "training starts at once.",
+        """\
+  unreel extract videos/
+  unreel extract configs/puppets/action.yaml encoder.size=160
+""",
+    ),
+    "check": (
+        "Find what is wrong with a dataset before you train on it. The exit code is 1 where something is found.",
+        """\
+  unreel check videos/
+  unreel check videos/manifest.csv --contents
+""",
+    ),
+    "config": (
+        "List every setting with its type, default and meaning; or print a config, with its defaults written out.",
+        """\
+  unreel config
+  unreel config videos/ core.cell=lstm > mine.yaml
+""",
+    ),
+}
+"""What a verb does, and examples."""
 FORMATS = ["jsonl", "csv", "parquet", "srt", "vtt", "elan", "activitynet"]
 
 
@@ -38,26 +89,56 @@ def parser() -> argparse.ArgumentParser:
     _add_watch(verbs)
     _add_generate(verbs)
     _add_dataset_verbs(verbs)
-    config = verbs.add_parser("config", help="list every setting, or print a config with its defaults written out")
+    config = _add_verb(verbs, "config", "list every setting, or print a config with its defaults written out")
     config.add_argument("config", nargs="?", metavar="CONFIG|MANIFEST|FOLDER")
     config.add_argument("settings", nargs="*", metavar="key=value")
+    _add_follow_links(config)
     config.add_argument("--markdown", action="store_true", help="list the settings as Markdown (docs/config.md)")
     return top
 
 
+def _add_verb(verbs: Any, name: str, short: str) -> argparse.ArgumentParser:
+    """The parser of a verb with its words and examples. short: its line in the list of verbs."""
+    description, examples = HELP[name]
+    return verbs.add_parser(
+        name,
+        help=short,
+        description=textwrap.fill(description, 100),
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def options_of(verb: str) -> list[str]:
+    """The options of a verb, such as --model."""
+    verbs = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return [text for action in verbs.choices[verb]._actions for text in action.option_strings]
+
+
+def _add_follow_links(verb: argparse.ArgumentParser) -> None:
+    """The option about links, the same for every verb that searches folders."""
+    verb.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="also read what links in a folder lead to outside of it (as in caches of Hugging Face, DVC, git-annex)",
+    )
+
+
 def _add_train_and_evaluate(verbs: Any) -> None:
-    train = verbs.add_parser("train", help="train a model: CONFIG.yaml, a manifest, or a folder of class folders")
+    train = _add_verb(verbs, "train", "train a model: CONFIG.yaml, a manifest, or a folder of class folders")
     train.add_argument("source", metavar="CONFIG|MANIFEST|FOLDER")
     train.add_argument("settings", nargs="*", metavar="key=value")
+    _add_follow_links(train)
     train.add_argument("--fresh", action="store_true", help="start over where the run's folder holds a run already")
 
-    evaluate = verbs.add_parser("evaluate", help="measure a run's model on its test split, or on other data")
+    evaluate = _add_verb(verbs, "evaluate", "measure a run's model on its test split, or on other data")
     evaluate.add_argument("run", metavar="RUN", type=Path)
     evaluate.add_argument("settings", nargs="*", metavar="key=value")
+    _add_follow_links(evaluate)
 
 
 def _add_predict(verbs: Any) -> None:
-    predict = verbs.add_parser("predict", help="answer for files, folders, globs and lists of videos")
+    predict = _add_verb(verbs, "predict", "answer for files, folders, globs and lists of videos")
     predict.add_argument(
         "paths", nargs="+", metavar="PATH", help="for models of texts: text files, one answer per line, or -"
     )
@@ -76,20 +157,21 @@ def _add_predict(verbs: Any) -> None:
         "--attention", action="store_true", help="draw the attention weights of captions, in DIR/attention"
     )
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+    _add_follow_links(predict)
 
 
 def _add_dataset_verbs(verbs: Any) -> None:
-    extract = verbs.add_parser("extract", help="fill the feature store for a config, and do nothing else")
+    extract = _add_verb(verbs, "extract", "fill the feature store for a config, and do nothing else")
     extract.add_argument("config", metavar="CONFIG|MANIFEST|FOLDER")
     extract.add_argument("settings", nargs="*", metavar="key=value")
+    _add_follow_links(extract)
 
-    check = verbs.add_parser(
-        "check", help="find problems of a dataset: leaks, missing and broken files, unequal classes"
-    )
+    check = _add_verb(verbs, "check", "find problems of a dataset: leaks, missing and broken files, unequal classes")
     check.add_argument("dataset", metavar="MANIFEST|FOLDER")
     check.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start from")
+    _add_follow_links(check)
     check.add_argument(
-        "--contents", action="store_true", help="read the files: find broken ones, and equal ones in two splits"
+        "--contents", action="store_true", help="read all packets of the files: find broken, cut and damaged ones"
     )
     check.add_argument(
         "--near-duplicates", action="store_true", help="decode a few frames: find near duplicates in two splits"
@@ -120,6 +202,7 @@ def _add_watch(verbs: Any) -> None:
     watch = verbs.add_parser(
         "watch",
         help="print events while they happen: a file, a camera, an address or a pipe",
+        description="Print what happens while it happens, as lines of JSON.",
         epilog=WATCH,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -205,6 +288,7 @@ def _add_generate(verbs: Any) -> None:
     generate = verbs.add_parser(
         "generate",
         help="generate sequences (with a generate head), or continue a text (with a language head)",
+        description="Make new sequences with the generate head of a model, or continue a text.",
         epilog=GENERATE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -30,6 +30,15 @@ def open_atomic(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def check_output_folder(folder: Path, option: str) -> None:
+    """Raise ValueError where a file has the name of a folder that is to be made. option: such as "--out"."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"{option} '{folder}' is a file, and several files are written into a folder. Nothing was changed. Give "
+            "another name."
+        )
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Replace the content of a file in one step; text is written as UTF-8. Raises OSError as `open_atomic`."""
     with open_atomic(path) as partial:

@@ -1,7 +1,8 @@
 """A folder that holds a model: weights.safetensors and model.json.
 
 In: a model and its architecture, or such a folder. Out: the other one. model.json holds the architecture (with clock
-and preprocessing) and the vocabularies. Loading runs no code of the folder. Knows nothing of training.
+and preprocessing), the vocabularies, and digests of the training rows. Loading runs no code of the folder. Knows
+nothing of training.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pipeline.config.architecture import TOKENS, Architecture
 from pipeline.config.base import ConfigError, retired_settings, validate
 from pipeline.config.retired import KEYS, SINCE
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.data.training_record import TrainingRecord
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.media.similar_paths import did_you_mean_path
 from pipeline.models.model import Model
 
 FORMAT = 3
@@ -42,7 +45,8 @@ class Checkpoint:
     """A model with all that is needed to use it.
 
     vocabularies: by head the names of its classes, or its tokenizer; under "tokens" the encoder's tokenizer, if it has
-    one. input_size: the width of series, else None. notes: facts about the training, for people.
+    one. input_size: the width of series, else None. notes: facts about the training, for people. training_record: what
+    the model was trained on; None where it is not known.
     """
 
     model: Model
@@ -50,6 +54,7 @@ class Checkpoint:
     vocabularies: Mapping[str, Vocabulary | Tokenizer]
     input_size: int | None
     notes: Mapping[str, Any]
+    training_record: TrainingRecord | None = None
 
     def fingerprint(self) -> str:
         """A hash of everything that its answers depend on: architecture, vocabularies and weights."""
@@ -73,6 +78,8 @@ def save_model(folder: Path, checkpoint: Checkpoint) -> None:
         "input_size": checkpoint.input_size,
         "notes": dict(checkpoint.notes),
     }
+    if checkpoint.training_record is not None:
+        description["training_record"] = checkpoint.training_record.as_json()
     weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.model.state_dict().items()}
     write_atomic(folder / WEIGHTS, save(weights))
     write_atomic(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False))
@@ -84,8 +91,9 @@ def find_model(folder: str | Path) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / DESCRIPTION).is_file():
             return candidate
+    similar = "" if folder.exists() else did_you_mean_path(folder)
     raise ModelError(
-        f"'{folder}' is no model: it holds no {DESCRIPTION}. Give the folder of a finished run, or the "
+        f"'{folder}' is no model: it holds no {DESCRIPTION}.{similar} Give the folder of a finished run, or the "
         "model folder inside it."
     )
 
@@ -107,7 +115,17 @@ def load_model(folder: str | Path) -> Checkpoint:
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(f"'{path}' is damaged: {error}. Copy the model folder again.") from None
     _load_weights(model, folder / WEIGHTS)
-    return Checkpoint(model.eval(), architecture, vocabularies, input_size, notes)
+    return Checkpoint(model.eval(), architecture, vocabularies, input_size, notes, _read_record(description, path))
+
+
+def _read_record(description: Mapping[str, Any], path: Path) -> TrainingRecord | None:
+    """What the model was trained on, if the folder says it. Raises ModelError for a damaged record."""
+    if "training_record" not in description:
+        return None
+    try:
+        return TrainingRecord.from_json(description["training_record"])
+    except ValueError as error:
+        raise ModelError(f"The training_record in '{path}' is damaged: {error}. Copy the model folder again.") from None
 
 
 def _read_description(path: Path) -> dict[str, Any]:

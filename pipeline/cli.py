@@ -3,29 +3,35 @@
 Everything heavy is imported inside a function, so that --help answers at once. Knows nothing of how a verb works.
 
 Exit codes: 0 success; 1 finished, but some videos failed; 2 usage or configuration; 3 model; 4 environment (disk,
-device); 130 / 143 interrupted.
+device); 5 the run's folder is in use by another training; 130 / 143 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.arguments import parser
+from pipeline.arguments import options_of, parser
+from pipeline.commands.terminal import Progress, TrainingLog
+from pipeline.libraries import keep_torch_quiet
 
 if TYPE_CHECKING:
     from pipeline.commands.train import FinishedRun
 
 
+EXTRACTING = "extracting features"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb. A mistake of the user becomes a sentence on stderr and an exit code."""
-    options = _parse(arguments)
     _silence_libraries()
     try:
+        options = _parse(arguments)
         return VERBS[options.verb](options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -47,22 +53,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options. Settings and paths may follow an option too, which argparse alone does not accept."""
+    """The options. Settings and paths may follow an option too, which argparse alone does not accept.
+
+    Raises ValueError for an option that does not exist.
+    """
     top = parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
     options, rest = top.parse_known_args(arguments)
     positional: list[str] | None = getattr(options, "settings", getattr(options, "paths", None))
-    if rest and (positional is None or any(text.startswith("-") for text in rest)):
+    if flags := [text for text in rest if text.startswith("-")]:
+        raise ValueError(_unknown_option(options.verb, flags[0], arguments))
+    if rest and positional is None:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     if positional is not None:
         positional += rest
+    if getattr(options, "follow_links", False) and hasattr(options, "settings"):
+        options.settings.append("data.follow_links=true")
     return options
+
+
+def _unknown_option(verb: str, flag: str, arguments: Sequence[str]) -> str:
+    """The sentence about an option that a verb does not have; a setting is shown as it is written here."""
+    from pipeline.config.run import Config
+    from pipeline.config.setting_names import settings_like
+    from pipeline.data.vocabulary import did_you_mean
+
+    name, equals, value = flag.partition("=")
+    if not equals:
+        value = next(iter(arguments[arguments.index(flag) + 1 :]), "")
+        value = value if value and not value.startswith("-") else "VALUE"
+    similar = did_you_mean(name.strip("-"), [option.strip("-") for option in options_of(verb)]).replace("'", "'--", 1)
+    places = settings_like(Config, name) if verb in ("train", "evaluate", "extract", "config") else []
+    if places and not similar:
+        written = " or ".join(f"{place}={value}" for place in places)
+        return f"{name} is no option of {verb}. Settings have no dashes, and stand after their section: {written}."
+    return f"{name} is no option of {verb}.{similar} `unreel {verb} -h` lists its options."
 
 
 def _exit_code(error: Exception) -> int | None:
     """The exit code of a mistake that the user can correct; None for a bug."""
     from pipeline.checkpoint import ModelError
+    from pipeline.commands.run_folder import FolderLocked
     from pipeline.training.distributed import Interrupted
 
+    if isinstance(error, FolderLocked):
+        return 5
     if isinstance(error, Interrupted):
         return error.exit_code
     if isinstance(error, ModelError):
@@ -73,22 +108,26 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from pipeline.commands.config import config_of
+    from pipeline.commands.config import training_config
     from pipeline.commands.train import train
 
-    config = config_of(options.source, options.settings, _log)
-    finished = train(config, _log, _Progress(), fresh=options.fresh)
+    config = training_config(options.source, options.settings, _log)
+    log = TrainingLog(_log)
+    try:
+        finished = train(config, log, Progress(EXTRACTING), fresh=options.fresh)
+    finally:
+        log.close()
     if int(os.environ.get("RANK", "0")) == 0:
         _print_report(finished)
         print(f"\nmodel: {finished.folder / 'model'}")
-        print(f"next:  unreel predict PATH ... --model {finished.folder} --out DIR")
+        print(f"next:  unreel predict PATH ... --model {shlex.quote(str(finished.folder))} --out DIR")
     return 1 if finished.report["failed"] else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from pipeline.commands.evaluate import evaluate
 
-    finished = evaluate(options.run, options.settings, _log, _Progress())
+    finished = evaluate(options.run, options.settings, _log, Progress(EXTRACTING))
     _print_report(finished)
     return 1 if finished.report["failed"] else 0
 
@@ -106,6 +145,7 @@ def _predict(options: argparse.Namespace) -> int:
         log=_log,
         on_row=_RowPrinter(),
         attention=options.attention,
+        follow_links=options.follow_links,
     )
     return 1 if counts["failed"] else 0
 
@@ -138,7 +178,7 @@ def _extract(options: argparse.Namespace) -> int:
     from pipeline.commands.config import config_of
     from pipeline.commands.extract import extract_features
 
-    failed = extract_features(config_of(options.config, options.settings, _log), _log, _Progress())
+    failed = extract_features(config_of(options.config, options.settings, _log), _log, Progress(EXTRACTING))
     return 1 if failed else 0
 
 
@@ -150,6 +190,7 @@ def _check(options: argparse.Namespace) -> int:
         options.root,
         contents=options.contents,
         near_duplicates=options.near_duplicates,
+        follow_links=options.follow_links,
         log=print,
     )
     return 1 if findings else 0
@@ -201,24 +242,8 @@ def _silence_libraries() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_torch_quiet()
     logging.getLogger().setLevel(logging.ERROR)
-
-
-class _Progress:
-    """The progress of the extraction: one line that is rewritten on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self.start, self.last_print = time.monotonic(), 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not sys.stderr.isatty() or (now - self.last_print < 0.1 and done < total):
-            return
-        self.last_print = now
-        speed = done / max(1e-9, now - self.start)
-        seconds_left = (total - done) / max(1e-9, speed)
-        text = f"extracting features: {done}/{total}   {speed:.1f} videos/s   {seconds_left:.0f} s left"
-        print(f"\r\033[K{text}" + ("\n" if done == total else ""), end="", file=sys.stderr, flush=True)
 
 
 class _RowPrinter:

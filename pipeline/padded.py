@@ -1,4 +1,4 @@
-"""Sequences of unequal length as one padded tensor, and dropout that is constant in time.
+"""Sequences of unequal length as one padded tensor, dropout that is constant in time, and the precision of sums.
 
 In: tensors of unequal length. Out: `Padded`, a batch-first tensor with its lengths. Knows nothing of videos.
 """
@@ -6,6 +6,7 @@ In: tensors of unequal length. Out: `Padded`, a batch-first tensor with its leng
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,17 @@ def concat_windows(windows: Sequence[Padded]) -> Padded:
     if len(windows) == 1:
         return windows[0]
     return stack([torch.cat(parts) for parts in zip(*(window.unpad() for window in windows), strict=True)])
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """float32 for half precision, else unchanged. bfloat16 cannot hold 257, so nothing is counted or summed in it."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which autocast is off, on any device."""
+    is_autocast = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if is_autocast else nullcontext()
 
 
 def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor:

@@ -16,6 +16,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = ["encoder.size=64", "encoder.runtime=torch", "encoder.project=32", "core.hidden=32", "tracking.wandb=off"]
 """Settings of a quick run, which learns little."""
 
+NUMERIC = (
+    *("heads/", "models/", "metrics/", "encoders/", "inference/test_stream.py"),
+    *("training/test_adversarial.py", "training/test_fit.py", "training/test_optimizer.py", "training/test_tbptt.py"),
+)
+"""Where the tests lie whose result depends on how a processor rounds. A new test there is numeric by existing."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of NUMERIC."""
+    for item in items:
+        if os.path.relpath(item.path, REPOSITORY / "tests").startswith(NUMERIC):
+            item.add_marker(pytest.mark.numeric)
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory, worker_id_or_none) -> Path:

@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.data.class_folders import read_class_folders
 from pipeline.data.dataset_tools import run_preparer
-from pipeline.data.readers import read_class_folders, write_and_describe
+from pipeline.data.readers import write_and_describe
 
 
 def make(options: argparse.Namespace) -> str:
-    rows = read_class_folders(options.videos, log=print)
+    rows = read_class_folders(options.videos, log=print, follow_links=options.follow_links)
     return write_and_describe(rows, options.videos, options.out)
 
 
@@ -19,6 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=Path, required=True, help="folder with <class>/**/video")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write, .jsonl or .csv")
+    parser.add_argument("--follow-links", action="store_true", help="also read what links lead to outside of it")
     return run_preparer(parser, make)
 
 

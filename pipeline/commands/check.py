@@ -7,37 +7,54 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from pipeline.commands.prepare_data import read_rows
+from pipeline.commands.prepare_data import length_of, read_rows
 from pipeline.config.run import load_config
-from pipeline.data.leaks import Finding, check_leaks
+from pipeline.data.finding import Finding
+from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest
+from pipeline.data.span_findings import span_findings
 from pipeline.media.clock import Clock
+from pipeline.media.damage import damage, length_by_packets
 from pipeline.media.decode import decode
 from pipeline.media.probe import probe
 from pipeline.media.sniff import MediaError
+from pipeline.media.transform import Transform
 
 NUM_FRAMES = 4
 """Frames of each video that are compared to find near duplicates."""
+FRAME_SIZE = 72
+"""Their height and width in pixels: eight for each cell of the hash in height, and nine in width."""
 
 
 def check(
-    dataset: str, root: str | None, *, contents: bool, near_duplicates: bool, log: Callable[[str], None]
+    dataset: str,
+    root: str | None,
+    *,
+    contents: bool,
+    near_duplicates: bool,
+    log: Callable[[str], None],
+    follow_links: bool = False,
 ) -> list[Finding]:
     """Log the counts and every finding; returns the findings.
 
-    contents: read the files, to find identical and broken ones. near_duplicates: decode some frames, to find videos
-    that look alike. Both take longer. Raises ConfigError, ManifestError.
+    contents: read all packets of the files, to find those that are broken, cut or damaged. near_duplicates: decode some
+    frames, to find videos that look alike. Both take longer. follow_links: also read what links in a folder lead to
+    outside of it. Raises ConfigError, ManifestError.
     """
     settings = [f"data.path={dataset}", *([f"data.root={root}"] if root else [])]
-    manifest = read_rows(load_config(None, settings), log)
+    settings += ["data.follow_links=true"] if follow_links else []
+    config = load_config(None, settings)
+    manifest = read_rows(config, log)
     for line in _counts(manifest):
         log(line)
-    findings = check_leaks(manifest, contents=contents, read_frames=_grey_frames if near_duplicates else None)
+    findings = check_leaks(manifest, read_frames=_grey_frames if near_duplicates else None)
+    findings += span_findings(manifest, length_of, config.clock.rate)
     if contents:
         findings += _unreadable(manifest)
     for finding in findings:
@@ -63,14 +80,15 @@ def _counts(manifest: Manifest) -> list[str]:
 
 
 def _unreadable(manifest: Manifest) -> list[Finding]:
-    """Videos that cannot be opened."""
+    """Videos that cannot be opened, and videos that are cut or damaged, by all their packets."""
     findings = []
     for row in manifest.rows:
         path = manifest.path_of(row)
-        if path.suffix == ".npy" or not path.is_file():
+        if path.suffix == ".npy" or row.text is not None or not path.is_file():
             continue
         try:
-            probe(path)
+            if damages := damage(path):
+                findings.append(Finding("damaged", f"{row.path}: {' '.join(damages)}", (row.path,)))
         except (MediaError, OSError) as error:
             status = error.status if isinstance(error, MediaError) else "failed:unreadable"
             findings.append(Finding("unreadable", f"{row.path}: {status}: {error}", (row.path,)))
@@ -78,8 +96,13 @@ def _unreadable(manifest: Manifest) -> list[Finding]:
 
 
 def _grey_frames(path: Path) -> list[np.ndarray]:
-    """NUM_FRAMES grey frames (H, W), at the same fractions of every video. Raises MediaError."""
-    seconds = probe(path).seconds or 1.0
-    clips = decode(path, clock=Clock(max(0.01, NUM_FRAMES / seconds)), transform=None)
-    frames = [frame for clip in clips for frame in clip.frames][:NUM_FRAMES]
+    """NUM_FRAMES small grey frames (H, W), at the same fractions of every video. Raises MediaError.
+
+    At most one frame besides these is in memory. The length of a video whose header has none is that of its packets.
+    """
+    file = probe(path)
+    seconds = file.seconds or length_by_packets(path) or 1.0
+    clock = Clock(max(1e-4, NUM_FRAMES / seconds))
+    clips = decode(path, clock=clock, transform=Transform(FRAME_SIZE, "squash"), window=1)
+    frames = [clip.frames[0] for clip in islice(clips, NUM_FRAMES)]
     return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.class_folders import read_class_folders
 from pipeline.data.manifest import read_manifest
 from pipeline.data.manifest_rows import Row
-from pipeline.data.readers import read_class_folders
 from pipeline.media.probe import probe
 from pipeline.media.sniff import MediaError
 
@@ -25,13 +25,13 @@ MIN_ROWS_FOR_VALIDATION = 400
 MAX_PROBED = 40
 
 
-def defaults_for(path: Path) -> tuple[dict[str, Any], list[str]]:
+def defaults_for(path: Path, *, follow_links: bool = False) -> tuple[dict[str, Any], list[str]]:
     """The settings for a manifest or a folder of class folders, and a line for each that says why.
 
     Raises ManifestError, ValueError for a folder without videos.
     """
     if path.is_dir():
-        rows = read_class_folders(path, lambda line: None)
+        rows = read_class_folders(path, lambda line: None, follow_links=follow_links)
         name = path.resolve().name
     else:
         rows = read_manifest(path).rows

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.atomic import check_output_folder
 from pipeline.checkpoint import Checkpoint, load_model
 from pipeline.inference.generate_sequences import GeneratedSequence, generate_head, generate_sequences
 from pipeline.inference.generate_text import continue_text
@@ -32,6 +33,8 @@ def generate(
 
     Raises ValueError for an option that does not fit the model.
     """
+    if out is not None:
+        check_output_folder(out, "--out")
     checkpoint = load_model(model)
     has_sequences = any(section.kind == "generate" for section in checkpoint.architecture.heads.values())
     prompt = options.pop("prompt")

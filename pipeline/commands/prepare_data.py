@@ -13,27 +13,35 @@ from pathlib import Path
 from pipeline.config.base import ConfigError
 from pipeline.config.encoders import FramesSection
 from pipeline.config.run import Config
+from pipeline.data.class_folders import read_class_folders
+from pipeline.data.copies import equal_files
 from pipeline.data.dataset import DecodedFrames, RowSource, StoredFeatures, StoredSeries
 from pipeline.data.feature_store import FeatureStore
 from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.manifest_rows import Row
-from pipeline.data.readers import read_class_folders
+from pipeline.data.manifest_rows import Row, examples
 from pipeline.data.run_data import RunData
+from pipeline.data.span_findings import span_findings
 from pipeline.data.split import apply_split
 from pipeline.data.texts import StoredText, text_of
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import did_you_mean
 from pipeline.inference.extract_features import Extraction, extract
+from pipeline.media.damage import damage
 from pipeline.media.probe import probe
+from pipeline.media.similar_paths import did_you_mean_path
 from pipeline.media.sniff import MediaError
 from pipeline.training.distributed import DistributedContext
 
 Log = Callable[[str], None]
 OnVideo = Callable[[int, int], None]
 """Called with (done, total) after each video."""
+NOTED = ("group", "identical", "similar_labels", "split_folder", "span", "no_look")
+"""The kinds of findings that a training says beside `missing_class`. `unreel check` says all."""
 Failures = dict[str, tuple[str, str]]
 """Videos that cannot be read: path -> (status, sentence)."""
+Damages = dict[str, tuple[str, ...]]
+"""Videos that are cut or damaged: path -> sentences."""
 
 
 def prepare(
@@ -42,13 +50,16 @@ def prepare(
     log: Log,
     on_video: OnVideo = lambda done, total: None,
     tokenizer: Tokenizer | None = None,
+    check: Callable[[Manifest], None] = lambda manifest: None,
 ) -> RunData:
     """Read the rows, split them, and extract the features of each video once, unless training reads pixels.
 
-    tokenizer: that of a trained model of texts; by default one is trained on the texts of the training rows. Raises
+    tokenizer: that of a trained model of texts; by default one is trained on the texts of the training rows. check:
+    gets the rows with their splits before any video is looked at, and raises what is wrong with them. Raises
     ConfigError, ManifestError, LeakError.
     """
     manifest = split_rows(config, read_rows(config, log), log)
+    check(manifest)
     if config.encoder.kind == "tokens":
         return _prepare_texts(config, manifest, log, tokenizer)
     if config.encoder.kind == "series":
@@ -57,8 +68,9 @@ def prepare(
         return RunData(manifest, series, {}, width, config.evaluation.unknown_classes)
     if config.data.read == "pixels" or (config.data.read == "auto" and config.encoder.train_blocks):
         pixels = DecodedFrames(manifest.root, config.clock.build(), config.encoder.transform(), config.encoder.decoder)
-        failed = _unreadable(manifest)
+        failed, damaged = _read_packets(manifest)
         _log_failures(failed, log)
+        report_damaged(config, damaged, log)
         return _without_failed(config, manifest, pixels, failed)
     if config.encoder.train_blocks:
         raise ConfigError(
@@ -92,15 +104,44 @@ def _without_failed(config: Config, manifest: Manifest, source: RowSource, faile
     return RunData(Manifest(rows, manifest.root), source, failed, unknown_classes=unknown_classes)
 
 
-def _unreadable(manifest: Manifest) -> Failures:
-    """The videos that cannot be opened."""
-    failed = {}
+def _read_packets(manifest: Manifest) -> tuple[Failures, Damages]:
+    """The videos that cannot be opened, and those that are cut or damaged."""
+    failed: Failures = {}
+    damaged: Damages = {}
     for row in manifest.rows:
+        video = manifest.path_of(row)
         try:
-            probe(manifest.path_of(row))
+            if damages := damage(video):
+                damaged[str(video)] = damages
         except MediaError as error:
-            failed[str(manifest.path_of(row))] = (error.status, str(error))
-    return failed
+            failed[str(video)] = (error.status, str(error))
+    return failed, damaged
+
+
+def report_damaged(config: Config, damaged: Damages, log: Log) -> None:
+    """Say which videos are cut or damaged, and what happens with them. Raises ConfigError where the config stops."""
+    if not damaged:
+        return
+    video, sentences = next(iter(damaged.items()))
+    if config.data.on_error == "stop":
+        raise ConfigError(
+            f"{len(damaged)} videos are cut or damaged, and data.on_error = stop. The first: {video}: {sentences[0]} "
+            "Repair them, or set data.on_error=skip to use what can be decoded."
+        )
+    log(
+        f"  note: {len(damaged)} videos are cut or damaged: {examples(list(damaged))}. What can be decoded of them is "
+        f"used (data.on_error={config.data.on_error}; stop would end the run)."
+    )
+    for video, sentences in damaged.items():
+        log(f"  cut or damaged: {video}: {' '.join(sentences)}")
+
+
+def length_of(path: Path) -> float | None:
+    """The length of a video in seconds; None where the file has none or is no video that can be read."""
+    try:
+        return None if path.suffix == ".npy" else probe(path).seconds
+    except (MediaError, OSError):
+        return None
 
 
 def _log_failures(failed: Mapping[str, tuple[str, str]], log: Log) -> None:
@@ -112,10 +153,12 @@ def read_rows(config: Config, log: Log) -> Manifest:
     """The manifest of the config, or that of a folder of class folders. Raises ConfigError, ManifestError."""
     path = Path(config.data.path)
     if path.is_dir():
-        return Manifest(tuple(read_class_folders(path, log)), Path(config.data.root or path))
+        rows = read_class_folders(path, log, follow_links=config.data.follow_links)
+        return Manifest(rows, Path(config.data.root or path))
     if not path.exists():
         raise ConfigError(
-            f"data.path = '{path}' does not exist. Give a manifest (.csv or .jsonl) or a folder of class folders."
+            f"data.path = '{path}' does not exist.{did_you_mean_path(path)} Give a manifest (.csv or .jsonl) or a "
+            "folder of class folders."
         )
     return read_manifest(path, config.data.root)
 
@@ -149,6 +192,7 @@ def fill_store(
         f"{extraction.num_stored} were stored before, {len(extraction.failed)} failed"
     )
     _log_failures(extraction.failed, log)
+    report_damaged(config, extraction.damaged, log)
     return store, extraction.failed
 
 
@@ -159,18 +203,23 @@ def split_rows(config: Config, manifest: Manifest, log: Log) -> Manifest:
     """
     data = config.data
     rows = _with_targets(config, manifest.rows, log)
+    copies = equal_files(manifest, rows)
     if data.split == "none":
         rows = [replace(row, split="train") for row in rows]
     is_drawn = data.split not in ("manifest", "none")  # then the test split must not depend on the seed of a training
-    rows = apply_split(
-        rows,
-        "manifest" if data.split == "none" else data.split,
-        test_share=data.test_share,
-        validation_share=data.validation_share,
-        folds=data.folds,
-        fold=data.fold,
-        seed=0 if is_drawn else config.training.seed,
-    )
+    if data.split == "test":
+        rows = [replace(row, split="test") for row in rows]
+    else:
+        rows = apply_split(
+            rows,
+            "manifest" if data.split == "none" else data.split,
+            test_share=data.test_share,
+            validation_share=data.validation_share,
+            folds=data.folds,
+            fold=data.fold,
+            seed=0 if is_drawn else config.training.seed,
+            copies=copies,
+        )
     if not data.validation_share:  # no rows choose an epoch, so those of a validation split are trained on
         rows = tuple(replace(row, split="train") if row.split == "val" else row for row in rows)
     rows = _without_unknown_classes(config, rows, log)
@@ -182,8 +231,8 @@ def split_rows(config: Config, manifest: Manifest, log: Log) -> Manifest:
         f"rows: {counts['train']} train, {counts['val']} validation, {counts['test']} test; {len(classes)} classes; "
         f"split: {data.describe_split()}"
     )
-    for finding in check_leaks(split):
-        if finding.kind == "group" or (finding.kind == "missing_class" and not config.evaluation.unknown_classes):
+    for finding in check_leaks(split) + span_findings(split, length_of, config.clock.rate):
+        if finding.kind in NOTED or (finding.kind == "missing_class" and not config.evaluation.unknown_classes):
             log(f"  note: {finding.message}")
     return split
 
@@ -210,7 +259,9 @@ def _without_unknown_classes(config: Config, rows: Sequence[Row], log: Log) -> t
     unknown_classes = config.evaluation.unknown_classes
     labels = sorted({row.label for row in rows if row.label is not None})
     for name in unknown_classes:
-        if name not in labels:
+        if name not in labels and config.data.split == "test":
+            log(f"evaluation.unknown_classes: '{config.data.path}' has no row of '{name}'")
+        elif name not in labels:
             raise ConfigError(
                 f"evaluation.unknown_classes names '{name}', which is no label of '{config.data.path}'."
                 f"{did_you_mean(name, labels)} The labels are: {', '.join(labels)}."

@@ -7,38 +7,51 @@ run are in its folder: config.yaml, metrics.jsonl, model/, report.json, report.t
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import write_atomic
 from pipeline.checkpoint import Checkpoint, load_model, save_model
+from pipeline.commands.class_checks import refuse_one_class
+from pipeline.commands.leak_guard import (
+    content_of_run,
+    note_fresh_baselines,
+    note_unknown_start,
+    record_of_run,
+    refuse_leaking_start,
+)
 from pipeline.commands.prepare_data import Log, OnVideo, prepare
+from pipeline.commands.run_folder import claim_folder
 from pipeline.config.architecture import TOKENS
 from pipeline.config.base import ConfigError
 from pipeline.config.heads import build_vocabulary
-from pipeline.config.run import Config, dump_config, load_config
+from pipeline.config.run import Config
 from pipeline.data.dataset import RowDataset
+from pipeline.data.manifest import Manifest
 from pipeline.data.run_data import RunData
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import Vocabulary, did_you_mean
-from pipeline.evaluation.baselines import baseline_configs
+from pipeline.evaluation.baselines import BASELINES, baseline_configs
 from pipeline.evaluation.calibrate import calibrate
+from pipeline.evaluation.monitor import monitor_of
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.test_evaluation import evaluate_test_split, make_report, split_dataset, split_name
+from pipeline.evaluation.test_evaluation import (
+    evaluate_test_split,
+    majority_classes,
+    make_report,
+    split_dataset,
+    split_name,
+)
+from pipeline.evaluation.warning_log import WarningLog
 from pipeline.models.head import FitsRows, FitsSequences
 from pipeline.models.model import FittedEncoder, Model
 from pipeline.training.distributed import DistributedContext, distributed, seed_step
 from pipeline.training.fit import Session, fit
-from pipeline.training.resume import RESUME_FILE, Progress, saved_step
+from pipeline.training.resume import Progress, saved_step
 from pipeline.training.tracking import Tracker
-
-RUN_FILES = ("config.yaml", "metrics.jsonl", RESUME_FILE, "report.json", "report.txt", "wandb_id")
-RUN_FOLDERS = ("model", "baselines", "wandb", "evaluation", "samples")
-"""All that a run writes into its folder."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +67,40 @@ def train(
 ) -> FinishedRun:
     """Run a config to its end, or resume it where it was interrupted; `fresh` starts over.
 
-    Raises ConfigError, ManifestError, LeakError for mistakes of the user; Interrupted after a signal.
+    Raises ConfigError, ManifestError, LeakError for mistakes of the user; Interrupted after a signal; FolderLocked
+    where another training uses the run's folder.
     """
-    with distributed(config.training.device, training_threads(config)) as context:
-        log = log if context.is_first else _no_log
-        folder = _open_folder(config, context, fresh)
+    with (
+        distributed(config.training.device, training_threads(config)) as context,
+        claim_folder(config, context, fresh=fresh) as run,
+    ):
+        log, folder = WarningLog(log if context.is_first else _no_log), run.path
         initial = load_model(config.training.init_from) if config.training.init_from else None
-        data = prepare(config, context, log, on_video, tokenizer_of(initial))
+        check = partial(_check_rows, config, initial=initial)
+        data = prepare(config, context, log, on_video, tokenizer_of(initial), check)
         _check_classes(config, data)
+        note_unknown_start(config, initial, log)
+        run.begin()
         checkpoint, rows = _train_and_measure(config, data, context, folder, log, initial)
         if config.evaluation.baselines and rows and config.core.cell != "mean":
             rows += _train_baselines(config, data, context, folder, log)
-        report = make_report(config, data, checkpoint, rows)
+        if any(row["model"] in BASELINES for row in rows):
+            note_fresh_baselines(config, log)
+        report = make_report(config, data, checkpoint, rows, log.warnings)
         if context.is_first:
             write_report(report, folder)
+        run.finish()
         return FinishedRun(folder, report)
 
 
 def _no_log(line: str) -> None:
     """Drop the line: only one of several processes writes to the log."""
+
+
+def _check_rows(config: Config, manifest: Manifest, initial: Checkpoint | None) -> None:
+    """Raise ConfigError or LeakError for what is wrong with the rows, before any video is looked at."""
+    refuse_one_class(config, manifest)
+    refuse_leaking_start(config, manifest, initial)
 
 
 def _check_classes(config: Config, data: RunData) -> None:
@@ -157,7 +185,9 @@ def _train_model(
     if (step := saved_step(folder)) is not None:
         log(f"resuming from step {step}")
     settings = config.training
-    session = Session(model.to(context.device), settings, context, tracker, log)
+    record = record_of_run(config, data.manifest, initial)
+    content = content_of_run(config, data.manifest, record)
+    session = Session(model.to(context.device), settings, context, tracker, log, content=content)
     progress = fit(session, train_set, validation_set, config.data.workers)
     whole_rows = split_dataset(config, data, model, "train")
     calibrate(model, whole_rows, validation_set, batch_size=settings.batch_size, device=context.device, log=log)
@@ -165,10 +195,12 @@ def _train_model(
         "steps": progress.step,
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch + 1 if validation_set else None,
+        "monitor": str(monitor_of({name: model.head(name) for name in model.heads}, settings.monitor)),
         "seed": settings.seed,
         "data": data.manifest.fingerprint,
+        "majority_classes": majority_classes(data.rows("train"), list(config.heads)),
     }
-    checkpoint = Checkpoint(model.eval(), config.architecture, vocabularies, data.input_size, notes)
+    checkpoint = Checkpoint(model.eval(), config.architecture, vocabularies, data.input_size, notes, record)
     if context.is_first:
         save_model(folder / "model", checkpoint)
     return checkpoint, progress
@@ -267,53 +299,3 @@ def training_threads(config: Config) -> int:
         return config.training.threads
     reads_pixels = config.encoder.kind == "frames" and (config.encoder.train_blocks > 0 or config.data.read == "pixels")
     return 0 if reads_pixels else 1
-
-
-def run_folder(config: Config) -> Path:
-    """The folder of a run."""
-    return Path(config.run or f"runs/{Path(config.data.path).resolve().parent.name}-{config.core.cell}")
-
-
-def _open_folder(config: Config, context: DistributedContext, fresh: bool) -> Path:
-    """The run's folder with its config. An unfinished run of the same config is resumed; other runs are not changed.
-
-    Raises ConfigError where the folder holds another run.
-    """
-    folder = run_folder(config)
-    text = dump_config(config.model_copy(update={"run": str(folder)}))
-    if not context.is_first:
-        context.barrier()
-        return folder
-    saved = folder / "config.yaml"
-    if fresh:
-        _clear(folder)
-    elif saved.is_file():
-        if (folder / "report.json").is_file():
-            raise ConfigError(
-                f"'{folder}' holds a finished run. Choose another folder with run=DIR, or start over with --fresh."
-            )
-        if (folder / RESUME_FILE).is_file() and not _is_config(saved, text):
-            raise ConfigError(
-                f"'{folder}' holds an unfinished run of another config ({saved}). Choose another folder with "
-                "run=DIR, resume it with the same config, or start over with --fresh."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(saved, text)
-    context.barrier()
-    return folder
-
-
-def _is_config(saved: Path, text: str) -> bool:
-    """Whether a saved config equals `text`; settings that an older version did not have count as their defaults."""
-    try:
-        return dump_config(load_config(saved)) == text
-    except ConfigError:
-        return False
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a run writes, and nothing else."""
-    for name in RUN_FILES:
-        (folder / name).unlink(missing_ok=True)
-    for name in RUN_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)

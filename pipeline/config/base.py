@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config.retired import SINCE, renamed, renamed_value
+from pipeline.config.setting_names import settings_like
 from pipeline.data.vocabulary import did_you_mean
 
 S = TypeVar("S", bound="Section")
@@ -93,7 +94,7 @@ def _sentence(section: type[Section], error: Any, retired: Mapping[str, str]) ->
     if kind == "extra_forbidden":
         if place in retired:
             return _is_called(place, retired[place])
-        return f"{place} is not a setting.{_known_settings(section, error['loc'])}"
+        return f"{place} is not a setting.{_known_settings(section, error['loc'], value)}"
     if kind == "missing":
         return "" if place in retired.values() else f"{place} is missing. It has no default, so give it a value."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -112,7 +113,7 @@ def _sentence(section: type[Section], error: Any, retired: Mapping[str, str]) ->
     return f"{place} = {_short(value)}: {message}"
 
 
-def _known_settings(section: type[Section], location: tuple[Any, ...]) -> str:
+def _known_settings(section: type[Section], location: tuple[Any, ...], value: object) -> str:
     """The settings that are valid in place of an unknown one, and the other kinds of the section that have it."""
     name, here, union = str(location[-1]), _walk(section, location[:-1])[1], _walk(section, location[:-2])[1]
     known = sorted({setting for one in here for setting in one.model_fields})
@@ -120,7 +121,10 @@ def _known_settings(section: type[Section], location: tuple[Any, ...]) -> str:
     owners = [one for one in union if name in one.model_fields] if set(here) <= set(union) else []
     differences = [[item for item in fixed_values(one).items() if item not in fixed_here] for one in owners]
     kinds = sorted({": ".join(items[0]) for items in differences if items})
+    elsewhere = [place for place in settings_like(section, name) if place.rpartition(".")[0] != ".".join(location[:-1])]
     hint = f" It is a setting of {', '.join(kinds)}." if kinds else did_you_mean(name, known)
+    if not hint and elsewhere:
+        hint = f" Write it with its section: {' or '.join(f'{place}={value}' for place in elsewhere)}."
     return f"{hint} Known here: {', '.join(known)}."
 
 

@@ -20,9 +20,16 @@ class DataSection(Section):
         str | None,
         Field(description="the folder that the manifest's paths start from; by default that of the manifest"),
     ] = None
+    follow_links: Annotated[
+        bool,
+        Field(description="in a folder of class folders, also read what links lead to outside of it (--follow-links)"),
+    ] = False
     split: Annotated[
-        Literal["manifest", "group", "folds", "random", "random_ignoring_groups", "none"],
-        Field(description="how the test split is chosen, the same for every seed; none trains on all rows"),
+        Literal["manifest", "group", "folds", "random", "random_ignoring_groups", "none", "test"],
+        Field(
+            description="how the test split is chosen, the same for every seed; none trains on all rows, test tests on "
+            "all rows"
+        ),
     ] = "manifest"
     test_share: Annotated[Fraction, Field(description="share of the test split, for group and random splits")] = 0.25
     folds: Annotated[int, Field(ge=2, description="number of folds of split: folds")] = 4
@@ -50,9 +57,14 @@ class DataSection(Section):
     workers: Annotated[int, Field(ge=0, description="processes that load samples; 0: the training process")] = 0
     on_error: Annotated[
         Literal["skip", "stop"],
-        Field(description="skip a video that cannot be read, with a line in the log, or stop the run"),
+        Field(
+            description="skip a video that cannot be read, with a line in the log, or stop the run; of a video that is "
+            "cut or damaged skip uses what can be decoded"
+        ),
     ] = "skip"
 
     def describe_split(self) -> str:
         """The split in a few words, for tables."""
+        if self.split == "test":
+            return "all rows are test rows"
         return f"fold {self.fold} of {self.folds} by group" if self.split == "folds" else self.split

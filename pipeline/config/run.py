@@ -64,7 +64,7 @@ class Config(Architecture):
     evaluation: EvaluationSection = EvaluationSection()
     run: Annotated[
         str | None,
-        Field(description="folder of the run; null: runs/, the name of the folder of data.path, and core.cell"),
+        Field(description="folder of the run; null: runs/<data>-<config>, with fold and seed where they are not 0"),
     ] = None
 
     @model_validator(mode="after")
@@ -90,6 +90,16 @@ class Config(Architecture):
             raise ValueError(
                 f"data.window = {window} is no multiple of encoder.patch = {self.encoder.patch}, so carried windows "
                 f"would lose steps; use {window // self.encoder.patch * self.encoder.patch or self.encoder.patch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_monitor(self) -> Config:
+        name = (self.training.monitor or "").partition("/")[0]
+        if name and name not in self.heads:
+            raise ValueError(
+                f"training.monitor = {self.training.monitor} names the head '{name}', which is none of this model; "
+                f"the heads are {', '.join(self.heads)}"
             )
         return self
 

@@ -111,7 +111,17 @@ class TrainingSection(Section):
     patience: Annotated[
         Positive | None, Field(description="stop after so many epochs without a better validation score; null: never")
     ] = None
+    monitor: Annotated[
+        str | None,
+        Field(
+            pattern="^[^/]+/[^/]+$",
+            description="head/metric that chooses the best epoch; null: the metric that the first head monitors",
+        ),
+    ] = None
     save_every: Annotated[int, Field(gt=0, description="steps between saved states to resume from")] = 200
+    keep_state: Annotated[
+        bool, Field(description="keep resume.pt, which is large, when the run has finished; nothing needs it then")
+    ] = False
     log_every: Annotated[int, Field(gt=0, description="steps between rows of metrics.jsonl")] = 10
     threads: Annotated[int, Field(ge=0, description="CPU threads; 0: one where the CNN is frozen, else all")] = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1, ...")] = "auto"

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.data.class_folders import ROW_SUFFIXES
 from pipeline.data.dataset_tools import write_into
 from pipeline.data.manifest_rows import Row, Split
-from pipeline.data.readers import ROW_SUFFIXES, write_and_describe
+from pipeline.data.readers import write_and_describe
 
 Captions = Mapping[str, Sequence[str]]
 """Captions by the name of their video."""

@@ -30,7 +30,9 @@ Order = Literal["forward", "reversed", "shuffled"]
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 """A change of the raw tensor of a sample, with a random generator."""
 Target = Callable[[Row, np.ndarray], Tensor | None]
-"""A row and the times of its steps (T,) in seconds -> the target of a head, or None where the row has none."""
+"""A row and the times of its steps (T,) in seconds -> the target of a head, or None where the row has none.
+
+It is copied to the processes that load samples (`data.workers`): a small object without modules."""
 
 CACHE_BYTES = 256 << 20
 """How many bytes a source keeps in memory."""
@@ -64,6 +66,9 @@ class StoredFeatures:
         self.root, self.store = root, store
         self._cache: dict[str, Features] = {}
         self._free_bytes = CACHE_BYTES
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_cache": {}, "_free_bytes": CACHE_BYTES}  # a copy reads for itself
 
     def length(self, row: Row) -> int:
         """The number of looks in the store. Raises ValueError where the store has no features of the row."""
@@ -144,6 +149,9 @@ class DecodedFrames:
         self._cache: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._free_bytes = CACHE_BYTES
         self._lengths: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_cache": {}, "_free_bytes": CACHE_BYTES}  # a copy reads for itself
 
     def length(self, row: Row) -> int:
         """The number of looks in the duration that the file states."""

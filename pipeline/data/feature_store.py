@@ -45,7 +45,7 @@ class FeatureStore:
     def path(self, video: str | Path) -> Path:
         """The path of this video's features, whether they exist or not. Reads the whole video once, to hash it."""
         stat = os.stat(video)
-        content = _content_hash(str(video), stat.st_size, stat.st_mtime_ns)
+        content = content_hash(str(video), stat.st_size, stat.st_mtime_ns)
         key = hashlib.sha256(f"{content} {self.made_by}".encode()).hexdigest()[:32]
         return self.folder / key[:2] / f"{key}.safetensors"
 
@@ -66,6 +66,14 @@ class FeatureStore:
         except (FileNotFoundError, SafetensorError):
             return None
 
+    def warnings(self, video: str | Path) -> tuple[str, ...]:
+        """The warnings of the stored features, without reading these; none where `read` returns None."""
+        try:
+            with safe_open(self.path(video), framework="numpy") as file:
+                return tuple(json.loads((file.metadata() or {}).get("warnings", "[]")))
+        except (FileNotFoundError, SafetensorError):
+            return ()
+
     def write(self, video: str | Path, features: Features) -> None:
         """Store features by an atomic write: a reader sees the whole file or none. Raises OSError."""
         path = self.path(video)
@@ -79,7 +87,10 @@ class FeatureStore:
 
 
 @lru_cache(maxsize=1 << 20)
-def _content_hash(video: str, size: int, mtime_ns: int) -> str:
-    """SHA-256 of a file. Size and time of change are part of the cache key, so a changed file is hashed again."""
+def content_hash(video: str, size: int, mtime_ns: int) -> str:
+    """SHA-256 of a file, in hexadecimal; one process reads a file once.
+
+    Size and time of change are part of the cache key, so a changed file is hashed again. Raises OSError.
+    """
     with open(video, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

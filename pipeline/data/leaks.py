@@ -6,45 +6,41 @@ decoders: the frames of a video come from a function that the caller passes.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from pipeline.data.copies import Copies, copies_findings, equal_files
+from pipeline.data.finding import Finding, Kind
+from pipeline.data.label_findings import similar_labels, split_folders
 from pipeline.data.manifest import Manifest
 from pipeline.data.manifest_rows import SPLITS, Row, examples
+from pipeline.media.search import frame_folder, frame_folders_sentence
 
 ReadFrames = Callable[[Path], list[np.ndarray]]
 """A video -> a few gray frames (H, W), at the same relative times in every video."""
-Kind = Literal["group", "identical", "near_duplicate", "missing_class", "missing_file", "unreadable", "imbalance"]
 SPLIT_PAIRS = tuple(combinations(SPLITS, 2))
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One problem of a split, and the paths of all rows that have it (none for `imbalance`)."""
-
-    kind: Kind
-    message: str
-    paths: tuple[str, ...] = ()
-
-
 def check_leaks(
-    manifest: Manifest, *, contents: bool = False, read_frames: ReadFrames | None = None, max_distance: int = 10
+    manifest: Manifest,
+    *,
+    copies: Sequence[Copies] | None = None,
+    read_frames: ReadFrames | None = None,
+    max_distance: int = 10,
 ) -> list[Finding]:
     """The problems that make a test score misleading; an empty list where there are none.
 
-    Always checked: groups in two splits, equal texts in two splits, classes that are only in train or only in test,
-    missing files, very unequal classes.
+    Always checked: groups in two splits, equal texts in two splits, equal files under several names, classes that are
+    only in train or only in test, labels that differ only in case or accents, folders that look like splits, missing
+    files, very unequal classes.
 
     Args:
         manifest: rows with splits.
-        contents: also find equal files in two splits (by SHA-256; reads the files of equal size).
+        copies: the rows with equal files, where they are known already (see `equal_files`).
         read_frames: also find near duplicates in two splits. Each frame becomes a difference hash of 64 bits. A pair of
             videos is reported when none of its pairs of frames differs in more than `max_distance` bits. This finds
             videos that were encoded or scaled again, but no cut ones. Videos of a still camera in one room can look
@@ -56,18 +52,28 @@ def check_leaks(
     files = [row for row in rows if row.text is None]
     missing = [row.path for row in files if not manifest.path_of(row).is_file()]
     findings = _shared_groups(rows) + _unshared_classes(rows) + _shared_texts(rows)
+    findings += similar_labels(rows) + split_folders(rows)
+    findings += copies_findings(equal_files(manifest) if copies is None else copies)
     if missing:
         text = (
             f"{len(missing):,} of {len(files):,} files are missing under {str(manifest.root)!r}: {examples(missing)}."
         )
         findings.append(Finding("missing_file", f"{text} Correct the root, or remove their rows.", tuple(missing)))
+    findings += _frame_folders(manifest, missing)
     missing_paths = set(missing)
     present = [row for row in files if row.split is not None and row.path not in missing_paths]
-    if contents:
-        findings += _identical_files(present, manifest)
     if read_frames is not None:
         findings += _near_duplicates(present, manifest, read_frames, max_distance)
     return findings + _imbalance(rows)
+
+
+def _frame_folders(manifest: Manifest, paths: Sequence[str]) -> list[Finding]:
+    """Rows that name a folder of images, not a file."""
+    found = {path: frame_folder(manifest.root / path) for path in paths if (manifest.root / path).is_dir()}
+    folders = [folder for folder in found.values() if folder is not None]
+    if not folders:
+        return []
+    return [Finding("unreadable", frame_folders_sentence(folders), tuple(path for path in found if found[path]))]
 
 
 def difference_hash(frame: np.ndarray) -> int:
@@ -151,27 +157,6 @@ def _imbalance(rows: Sequence[Row]) -> list[Finding]:
     (largest, most), (smallest, fewest) = counts[0], counts[-1]
     text = f"The classes are unequal in training: {largest!r} has {most:,} rows, {smallest!r} has {fewest:,}"
     return [Finding("imbalance", f"{text}. Read the mean over classes, not only the accuracy.")]
-
-
-def _identical_files(rows: Sequence[Row], manifest: Manifest) -> list[Finding]:
-    by_size: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_size[manifest.path_of(row).stat().st_size].append(row)
-    by_content: dict[str, list[Row]] = defaultdict(list)
-    for same_size in by_size.values():
-        if len({row.split for row in same_size}) > 1:
-            for row in same_size:
-                with manifest.path_of(row).open("rb") as file:
-                    by_content[hashlib.file_digest(file, "sha256").hexdigest()].append(row)
-    shared = [copies for copies in by_content.values() if len({row.split for row in copies}) > 1]
-    pairs = [(first.path, second.path) for first, second in map(_different_splits, shared)]
-    paths = tuple(row.path for copies in shared for row in copies)
-    return _finding_of_pairs("identical", "files are in two splits", pairs, paths)
-
-
-def _different_splits(rows: Sequence[Row]) -> tuple[Row, Row]:
-    """The first row, and the first that has another split."""
-    return rows[0], next(row for row in rows if row.split != rows[0].split)
 
 
 def _near_duplicates(

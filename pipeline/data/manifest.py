@@ -1,7 +1,7 @@
 """The manifest, the format of every dataset here: one row per video, with what is known about it.
 
-In: a `.jsonl` or `.csv` file. Out: a `Manifest`, and such a file again. Knows nothing of video files, tensors, how a
-split is made (split.py) or how the files of a dataset are arranged (readers.py).
+In: a `.jsonl`, `.csv` or `.tsv` file. Out: a `Manifest`, and such a file again. Knows nothing of video files, tensors,
+how a split is made (split.py) or how the files of a dataset are arranged (readers.py).
 """
 
 from __future__ import annotations
@@ -9,27 +9,33 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.atomic import open_atomic
 from pipeline.data.manifest_rows import (
     COLUMNS,
+    ELSEWHERE,
     ManifestError,
     Mistakes,
     Row,
     Split,
+    meant_name,
     parse_rows,
     record_of,
     shortened,
     valid_names,
 )
+from pipeline.media.text_file import MARKS
 
+DELIMITERS = (",", ";", "\t")
 MAX_LINE_BYTES = 16 * 2**20
 """The longest line that is read. Without a limit, a file without a newline would fill the memory."""
 
@@ -74,15 +80,16 @@ class Manifest:
 
 
 def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
-    """Read a `.jsonl` or `.csv` manifest. Its paths are relative to `root`, by default the folder of the manifest.
+    """Read a `.jsonl`, `.csv` or `.tsv` manifest. Paths are absolute, or relative to `root`: by default its folder.
 
     A line of JSONL (a missing key means unknown):
 
         {"path": "clips/x.mp4", "split": "train", "group": "actor07", "label": "sit_down",
          "spans": [[0.4, 1.6, "sit_down"]], "captions": ["a man sits down"]}
 
-    The header of a CSV has the same names. Its cells of `spans` and `captions` hold the same JSON. Both formats are
-    UTF-8. Does not check that the videos exist. Raises ManifestError with all mistakes of the file at once.
+    The header of a table has the same names. Its cells of `spans` and `captions` hold the same JSON. The header shows
+    whether commas, semicolons or tabs separate the cells. Files are UTF-8, or UTF-16 with its mark. Does not check that
+    the videos exist. Raises ManifestError with all mistakes of the file at once.
     """
     path = Path(path)
     read_records = _reader_of(path)
@@ -96,7 +103,7 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> Manifest:
 
 
 def write_manifest(manifest_or_rows: Manifest | Iterable[Row], path: str | Path) -> None:
-    """Write rows as `.jsonl` or `.csv`, by an atomic write. `read_manifest` gives the same rows back.
+    """Write rows as `.jsonl`, `.csv` or `.tsv`, by an atomic write. `read_manifest` gives the same rows back.
 
     A CSV cell that a spreadsheet would run as a formula (it starts with = + - @) gets a ' in front, which
     `read_manifest` removes. Raises ManifestError for rows that could not be read back, OSError where the file cannot be
@@ -109,30 +116,43 @@ def write_manifest(manifest_or_rows: Manifest | Iterable[Row], path: str | Path)
     rows = parse_rows(enumerate((record_of(row) for row in unchecked), start=1), mistakes)
     mistakes.raise_if_any()
     with open_atomic(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            csv.writer(file).writerows(_cells(rows))
+        if path.suffix.lower() in (".csv", ".tsv"):
+            csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",").writerows(_cells(rows))
         else:
             file.writelines(_json_text(record_of(row)) + "\n" for row in rows)
 
 
 def _reader_of(path: Path) -> Callable[[Iterator[str], Mistakes], Iterator[tuple[int, dict[str, object]]]]:
     """The function that reads the records of this format. Raises ManifestError for another suffix."""
-    readers = {".csv": _csv_records, ".jsonl": _json_records}
+    readers = {".csv": _csv_records, ".tsv": _csv_records, ".jsonl": _json_records}
     if path.suffix.lower() not in readers:
         raise ManifestError(
-            f"The manifest {path.name!r} ends in {path.suffix!r}. It must end in .jsonl or .csv. Rename or convert it."
+            f"The manifest {path.name!r} ends in {path.suffix!r}. It must end in .jsonl or .csv. Rename or convert it: "
+            "a spreadsheet is saved as CSV, and JSON is written as one object a line."
         )
     return readers[path.suffix.lower()]
 
 
 def _lines(file: BinaryIO, mistakes: Mistakes) -> Iterator[str]:
-    """Lines with their line ends. Bytes that are not UTF-8 are a mistake; they become replacement characters."""
+    """Lines with their line ends. Bytes that are not UTF-8 are a mistake; they become replacement characters.
+
+    UTF-16 and UTF-32 are read where the file begins with their mark, as spreadsheets write it.
+    """
+    head = file.read(4)
+    file.seek(0)
+    encoding = next((name for mark, name in MARKS if head.startswith(mark)), "utf-8")
+    if not encoding.startswith("utf-8"):
+        yield from _wide_lines(file, encoding, mistakes)
+        return
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(raw) > MAX_LINE_BYTES:
             message = f"it is longer than {MAX_LINE_BYTES:,} bytes. A row is one short line. Nothing after it was read."
             mistakes.add(number, message)
+            return
+        if b"\0" in raw and number == 1:
+            mistakes.add(number, "it has NUL characters, as UTF-16 without its mark has. Save it again as UTF-8.")
             return
         raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         try:
@@ -142,6 +162,18 @@ def _lines(file: BinaryIO, mistakes: Mistakes) -> Iterator[str]:
             mistakes.add(number, f"{byte} is not UTF-8. A manifest is UTF-8 text. Save it again in that encoding.")
             text = raw.decode("utf-8", errors="replace")
         yield text
+
+
+def _wide_lines(file: BinaryIO, encoding: str, mistakes: Mistakes) -> Iterator[str]:
+    """The lines of a file in UTF-16 or UTF-32."""
+    text = io.TextIOWrapper(file, encoding, newline="")
+    try:
+        while line := text.readline(MAX_LINE_BYTES):
+            yield line
+    except UnicodeError as error:
+        mistakes.add(None, f"it begins as {encoding.upper()} and does not go on so ({error}). Save it again as UTF-8.")
+    finally:
+        text.detach()  # the caller closes the file
 
 
 def _json_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[int, dict[str, object]]]:
@@ -162,7 +194,10 @@ def _json_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[in
 
 
 def _csv_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[int, dict[str, object]]]:
-    reader = csv.reader(lines, strict=True)
+    first = next(lines, "")
+    names = {mark: [cell.strip(' "\r\n') for cell in first.split(mark)] for mark in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda mark: sum(name.lower() in {*COLUMNS, *ELSEWHERE} for name in names[mark]))
+    reader = csv.reader(chain([first] if first else [], lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     number = 1
     while True:
@@ -180,7 +215,8 @@ def _csv_records(lines: Iterator[str], mistakes: Mistakes) -> Iterator[tuple[int
                 return
         elif any(cells):
             if len(cells) != len(header):
-                advice = "Give every column a cell. Put quotes around a cell with a comma."
+                mark = {",": "a comma", ";": "a semicolon", "\t": "a tab"}[delimiter]
+                advice = f"Give every column a cell. Put quotes around a cell with {mark}."
                 mistakes.add(number, f"the row has {len(cells)} cells, but the header has {len(header)}. {advice}")
                 continue
             yield number, _from_cells(dict(zip(header, cells, strict=True)), number, mistakes)
@@ -194,8 +230,10 @@ def _header_is_usable(header: list[str], number: int, mistakes: Mistakes) -> boo
         if header.count(name) > 1:
             mistakes.add(number, f"the column {name!r} occurs {header.count(name)} times. Keep one, remove the others.")
     if "path" not in header:
+        meant = [name if name in COLUMNS else meant_name(name, COLUMNS) or name for name in header]
+        advice = f" Write {','.join(meant)}." if "path" in meant else " Write for example path,label."
         mistakes.add(
-            number, f"the header ({', '.join(header)}) has no column 'path'. The first line names the columns."
+            number, f"the header ({', '.join(header)}) has no column 'path'. The first line names the columns.{advice}"
         )
     return "path" in header
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,6 +18,20 @@ from typing import Literal
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 COLUMNS = ("path", "split", "group", "label", "spans", "captions", "text")
+_BLANKS = r"[\s\u200b-\u200f\u2060\ufeff]"
+ELSEWHERE = {
+    **dict.fromkeys(("file", "files", "filename", "file_name", "filepath", "video", "videos", "clip", "name"), "path"),
+    **dict.fromkeys(("video_path", "video_name", "video_id", "clip_path", "url", "id"), "path"),
+    **dict.fromkeys(("class", "classes", "class_name", "category", "action", "target", "y", "tag"), "label"),
+    **dict.fromkeys(("set", "subset", "partition", "part", "usage"), "split"),
+    **dict.fromkeys(("subject", "person", "actor", "speaker", "participant", "session", "recording", "match"), "group"),
+    **dict.fromkeys(("segments", "annotations", "events", "intervals"), "spans"),
+    **dict.fromkeys(("sentence", "sentences", "description", "caption"), "captions"),
+    **dict.fromkeys(("training", "learn"), "train"),
+    **dict.fromkeys(("valid", "validation", "dev", "eval"), "val"),
+    **dict.fromkeys(("testing", "holdout"), "test"),
+}
+"""What other tables call a column or a split -> what it is called here."""
 MAX_LISTED = 20
 """How many mistakes of a file are listed."""
 
@@ -38,7 +53,7 @@ class Span:
 class Row:
     """One video, one file of stored features, or one text. `None` and `()` mean unknown.
 
-    path: relative to the root of the manifest, with forward slashes. For a text in `text`, it is only a name.
+    path: relative to the root of the manifest, or absolute, with forward slashes. For a text in `text` only a name.
     group: what must not be in two splits: a person, a recording, a film, a match.
     spans: in order, without overlap. Spans of a video are in seconds, spans of a text count tokens from 0.
     text: the text of a text row. A text row without it is the file at `path`.
@@ -124,22 +139,23 @@ def _parse_row(record: dict[str, object], messages: list[str]) -> Row | None:
 
 
 def _parse_path(value: object, messages: list[str]) -> str:
-    """A normalised relative path, or "" with a message added."""
+    """A normalised path, relative or absolute, or "" with a message added."""
     if not isinstance(value, str) or not value:
         messages.append(f"path is {shortened(value)}. Every row has the path of a file, like clips/x.mp4. Add it.")
         return ""
     if "\0" in value:
         problem = "has a NUL character"
-    elif value[0] in "/\\" or re.match(r"[A-Za-z]:[/\\]", value):
-        problem = "is absolute"
+    elif value[0] == "\\" or re.match(r"[A-Za-z]:[/\\]", value):
+        problem = "is one of Windows"
     elif ".." in re.split(r"[/\\]", value):
         problem = "leaves its folder (..)"
     elif not (plain := "/".join(part for part in value.split("/") if part not in ("", "."))):
         problem = "is the folder itself"
     else:
-        return plain
+        return f"/{plain}" if value[0] == "/" else plain
     messages.append(
-        f"the path {shortened(value)} {problem}. Paths are relative to the root, like clips/x.mp4. Move the root."
+        f"the path {shortened(value)} {problem}. A path is relative to the root, like clips/x.mp4, or begins with /. "
+        "Correct it, or give another root (data.root, or --root of check)."
     )
     return ""
 
@@ -152,6 +168,10 @@ def _parse_text(name: str, value: object, messages: list[str]) -> str | None:
             f"{name} is {shortened(value)}. It must be a text that is not empty and has no NUL. Quote it or leave it "
             "out."
         )
+        return None
+    value = normalised_name(value) if name in ("label", "group") else value
+    if not value:
+        messages.append(f"{name} is only blanks. It must be a text that is not empty. Write it or leave it out.")
         return None
     return sys.intern(value)  # a million rows share a few labels and groups
 
@@ -167,6 +187,7 @@ def _parse_spans(value: object, messages: list[str]) -> tuple[Span, ...]:
     spans: list[Span] = []
     for item in _parse_list("spans", value, messages):
         label = item[2] if isinstance(item, list) and len(item) == 3 else None
+        label = normalised_name(label) if isinstance(label, str) else label
         if not isinstance(item, list) or not isinstance(label, str) or not label or "\0" in label:
             messages.append(
                 f'the span {shortened(item)} is not [start, end, label]. Write it like [0.4, 1.6, "sit_down"].'
@@ -205,10 +226,26 @@ def _seconds(value: object) -> object:
     return float(value) if isinstance(value, int | float) else value
 
 
+def normalised_name(text: str) -> str:
+    """A label or group without blanks and invisible marks around it, in Unicode's composed form (NFC).
+
+    Tables typed by hand have blanks behind names, and macOS writes names of files in the decomposed form.
+    """
+    return unicodedata.normalize("NFC", re.sub(rf"^{_BLANKS}+|{_BLANKS}+$", "", text))
+
+
+def meant_name(value: object, names: tuple[str, ...]) -> str | None:
+    """The valid name that means the same as `value` or is most similar, or None."""
+    word = str(value).strip().lower()
+    same = ELSEWHERE.get(re.sub(r"[\s-]+", "_", word))
+    matches = [same] if same in names else get_close_matches(word, names, n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
 def valid_names(value: object, names: tuple[str, ...]) -> str:
-    """A sentence with the valid names, and the name most similar to `value`."""
-    matches = get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
-    hint = f"Did you mean {matches[0]!r}?" if matches else "Use one of them."
+    """A sentence with the valid names, and the name that was probably meant by `value`."""
+    meant = meant_name(value, names)
+    hint = f"Did you mean {meant!r}?" if meant else "Use one of them."
     return f"Valid names are {', '.join(names)}. {hint}"
 
 

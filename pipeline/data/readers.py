@@ -13,57 +13,18 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pipeline.data.class_folders import require_folder, ucf_group, video_names
 from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest, write_manifest
 from pipeline.data.manifest_rows import MAX_LISTED, SPLITS, Row, Split, examples
-from pipeline.media.folder import VIDEO_SUFFIXES
+from pipeline.media.text_file import read_lines_of
 
 Log = Callable[[str], None]
 Separator = Literal["auto", "space", "comma"]
-SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-ROW_SUFFIXES = VIDEO_SUFFIXES | {".npy"}
-"""How the files of rows end: videos, and .npy for stored features."""
-
-
-def read_class_folders(root: str | Path, log: Log = warnings.warn) -> tuple[Row, ...]:
-    """`root/<class>/**/file`: the label is the class folder; a name with `_gNN_cNN` (as in UCF101) gives a group.
-
-    `root/<train|val|test>/<class>/**/file` (or training, validation, ...) gives the split as well. Other files, hidden
-    files, linked folders and files outside the class folders are left out and logged. Raises ValueError where no video
-    is left.
-    """
-    root = _require_folder(root, "videos")
-    names = list(_video_names(root, log))
-    top_folders = {name.split("/")[0] for name in names if "/" in name}
-    has_splits = bool(top_folders) and top_folders <= set(SPLIT_FOLDERS)
-    depth = 2 if has_splits else 1
-    outside = [name for name in names if name.count("/") < depth]
-    if outside:
-        log(f"{len(outside):,} videos are in no class folder and are left out: {examples(outside)}.")
-    rows = []
-    for name in names:
-        parts = name.split("/")
-        if len(parts) > depth:
-            label = parts[depth - 1]
-            rows.append(Row(name, SPLIT_FOLDERS[parts[0]] if has_splits else None, _ucf_group(label, parts[-1]), label))
-    if not rows:
-        raise ValueError(
-            f"No video is in a class folder of {str(root)!r}. Make one folder per class, as in root/run/1.mp4. "
-            f"Known suffixes are {' '.join(sorted(ROW_SUFFIXES))}."
-        )
-    return tuple(rows)
 
 
 def read_ucf101(
@@ -74,7 +35,7 @@ def read_ucf101(
     Reads classInd.txt, trainlist0k.txt and testlist0k.txt. Videos in no list are left out and logged. Raises ValueError
     with all mistakes of the lists, or with the listed videos that are missing.
     """
-    root, lists = _require_folder(root, "videos"), _require_folder(lists_dir, "lists")
+    root, lists = require_folder(root, "videos"), require_folder(lists_dir, "lists")
     _require_official_split(split)
     mistakes: list[str] = []
     class_numbers: dict[str, str] = {}
@@ -95,7 +56,7 @@ def read_ucf101(
             elif name in rows:
                 mistakes.append(f"{place} is listed twice.")
             else:
-                rows[name] = Row(name, row_split, _ucf_group(label, video), label)
+                rows[name] = Row(name, row_split, ucf_group(label, video), label)
     _raise_if_any(mistakes, "the UCF101 lists", "Use classInd.txt and the train and test lists as published.")
     return _rows_of_lists(rows.values(), set(rows), root, log)
 
@@ -110,7 +71,7 @@ def read_hmdb51(
     upload), whatever the class: the official splits keep a source in one split within each class, but not across
     classes. Raises ValueError as `read_ucf101`; a video with 0 must exist too.
     """
-    root, lists = _require_folder(root, "videos"), _require_folder(lists_dir, "lists")
+    root, lists = require_folder(root, "videos"), require_folder(lists_dir, "lists")
     _require_official_split(split)
     ending = f"_test_split{split}.txt"
     files = sorted(file for file in lists.iterdir() if file.name.endswith(ending))
@@ -167,7 +128,7 @@ def read_path_label_list(
 
     Raises ValueError with all mistakes of the list, or with the missing videos.
     """
-    root, list_file = _require_folder(root, "videos"), Path(list_file)
+    root, list_file = require_folder(root, "videos"), Path(list_file)
     class_names = [line for _, line in _numbered_lines(Path(label_map))] if label_map is not None else []
     labels = _parse_path_label_lines(_numbered_lines(list_file), root, class_names, separator, list_file.name)
     missing = [path for path in labels if not (root / path).is_file()]
@@ -240,7 +201,7 @@ def write_and_describe(rows: Sequence[Row], root: str | Path, out: str | Path) -
 def _rows_of_lists(rows: Iterable[Row], listed: set[str], root: Path, log: Log) -> tuple[Row, ...]:
     """The rows by path. Raises ValueError for listed videos that are missing; logs videos that are not listed."""
     _require_files(listed, root)
-    unlisted = [name for name in _video_names(root, log) if name not in listed]
+    unlisted = [name for name in video_names(root, log) if name not in listed]
     if unlisted:
         log(f"{len(unlisted):,} videos are in no list and are left out: {examples(unlisted)}.")
     return tuple(sorted(rows, key=lambda row: row.path))
@@ -263,29 +224,6 @@ def _require_official_split(split: int) -> None:
         raise ValueError(f"There is no official split {split}. The splits are 1, 2 and 3. Choose one of them.")
 
 
-def _ucf_group(label: str, name: str) -> str | None:
-    match = re.search(r"_(g\d{2})_c\d{2}", name)
-    return f"{label}_{match[1]}" if match else None
-
-
-def _video_names(root: Path, log: Log) -> Iterator[str]:
-    """Relative posix paths of the videos under `root`, sorted. Everything else under it is logged in one line."""
-    videos: list[str] = []
-    others: list[str] = []
-    for folder, subfolders, files in os.walk(root):
-        links = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
-        prefix = Path(folder).relative_to(root).as_posix() + "/"
-        prefix = "" if prefix == "./" else prefix
-        others += [f"{prefix}{name}/ (a link)" for name in links]
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in files:
-            is_video = os.path.splitext(name)[1].lower() in ROW_SUFFIXES and not name.startswith(".")
-            (videos if is_video else others).append(prefix + name)
-    if others:
-        log(f"{len(others):,} other files and links under the videos are left out: {examples(sorted(others))}.")
-    yield from sorted(videos)
-
-
 def _numbered_lines(path: Path) -> list[tuple[int, str]]:
     """Numbered, stripped lines that are not empty; any line end, with or without a byte order mark."""
     if not path.is_file():
@@ -293,11 +231,11 @@ def _numbered_lines(path: Path) -> list[tuple[int, str]]:
             f"There is no list {path.name!r} in {str(path.parent)!r}. It is part of the dataset. Correct the path."
         )
     try:
-        text = path.read_text("utf-8-sig")
+        lines = read_lines_of(path)
     except UnicodeDecodeError as error:
         problem = f"The list {path.name!r} is not UTF-8 text (byte {error.start})"
         raise ValueError(f"{problem}. Lists are plain text. Save it again as UTF-8.") from error
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _split_last_word(line: str) -> tuple[str, str]:
@@ -310,13 +248,6 @@ def _split_at_comma(line: str) -> tuple[str, str]:
     """What precedes the last comma, and what follows it; ("", line) where there is no comma."""
     before, _, after = line.rpartition(",")
     return before, after
-
-
-def _require_folder(path: str | Path, content: str) -> Path:
-    path = Path(path)
-    if not path.is_dir():
-        raise ValueError(f"There is no folder {str(path)!r} of {content}. Correct the path.")
-    return path
 
 
 def _raise_if_any(mistakes: Sequence[str], source: str, advice: str) -> None:

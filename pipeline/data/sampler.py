@@ -6,6 +6,7 @@ whatever the number of processes. Knows nothing of what the samples are.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -85,18 +86,24 @@ class TbpttSampler:
         self.lengths, self.window, self.batch_size, self.seed = lengths, window, batch_size, seed
         self.rank, self.world = rank, world
         self.epoch, self.skip = 0, 0
+        self._num_batches: dict[int, int] = {}  # of each epoch: the loop asks at every step
 
     def _lanes(self) -> list[list[Key]]:
         """The keys of each lane. Rows come in random order, each into the lane that is the shortest so far."""
         rng = np.random.default_rng([self.seed, self.epoch])
         lanes: list[list[Key]] = [[] for _ in range(self.batch_size)]
+        shortest = [(0, lane) for lane in range(self.batch_size)]  # a heap of (length, lane)
         for index in rng.permutation(len(self.lengths)).tolist():
             starts = range(0, max(1, self.lengths[index]), self.window)
-            min(lanes, key=len).extend((self.epoch, index, start) for start in starts)
+            length, lane = shortest[0]
+            lanes[lane].extend((self.epoch, index, start) for start in starts)
+            heapq.heapreplace(shortest, (length + len(starts), lane))
         return lanes
 
     def __len__(self) -> int:
-        return max(map(len, self._lanes()))
+        if self.epoch not in self._num_batches:
+            self._num_batches[self.epoch] = max(map(len, self._lanes()))
+        return self._num_batches[self.epoch]
 
     def __iter__(self) -> Iterator[list[Key]]:
         lanes = self._lanes()

@@ -37,6 +37,7 @@ def apply_split(
     folds: int = 5,
     fold: int = 0,
     seed: int = 0,
+    copies: Sequence[Sequence[Row]] = (),
 ) -> tuple[Row, ...]:
     """The rows with their split, in the same order.
 
@@ -50,25 +51,63 @@ def apply_split(
         folds: number of folds.
         fold: the fold for the test, counted from 0.
         seed: of all random choices.
+        copies: rows whose files have the same content. A split that is drawn keeps them together.
 
     Raises ValueError, and LeakError for a random split that leaks.
     """
+    original = rows
     if method == "manifest":
-        rows = _with_own_splits(rows)
+        rows = join_copies(_with_own_splits(rows), copies)
     elif method == "group":
-        rows = split_by_group(rows, test_share, seed)
+        _require_groups(rows)
+        rows = split_by_group(join_copies(rows, copies), test_share, seed)
     elif method == "folds":
-        rows = folds_by_group(rows, folds, fold, seed)
-    elif method == "random":
-        rows = split_random(rows, test_share, seed)
-    elif method == "random_ignoring_groups":
-        rows = split_random_ignoring_groups(rows, test_share, seed)
+        _require_groups(rows)
+        rows = folds_by_group(join_copies(rows, copies), folds, fold, seed)
+    elif method in ("random", "random_ignoring_groups"):
+        if method == "random":
+            _refuse_shared_groups(rows, test_share, seed)
+        drawn = _draw_units(join_copies([replace(row, group=None) for row in rows], copies), test_share, seed)
+        rows = join_copies(_with_groups_of(original, drawn), copies)
     else:
         valid = ", ".join(SplitMethod.__args__)
         raise ValueError(f"The split {method!r} is not known. Use one of {valid}.")
     if validation_share and not any(row.split == "val" for row in rows):
         rows = validation_from_training(rows, validation_share, seed)
-    return tuple(rows)
+    return _with_groups_of(original, rows)
+
+
+def join_copies(rows: Sequence[Row], copies: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows with one group for all rows that are connected by a group or by equal files, for drawing a split.
+
+    Rows without copies keep their group, so their splits do not change.
+    """
+    joined: dict[tuple[bool, str], tuple[bool, str]] = {}
+
+    def find(unit: tuple[bool, str]) -> tuple[bool, str]:
+        while unit in joined:
+            unit = joined[unit]
+        return unit
+
+    units = {row.path: _unit_of(row) for row in rows}
+    touched: set[tuple[bool, str]] = set()
+    for same in copies:
+        roots = sorted({find(units[row.path]) for row in same if row.path in units})
+        touched.update(roots)
+        for root in roots[1:]:
+            joined[root] = roots[0]
+    names = {unit: f"{find(unit)[1]}" if not find(unit)[0] else f"copies of {find(unit)[1]}" for unit in touched}
+    return [replace(row, group=names[unit]) if (unit := _unit_of(row)) in names else row for row in rows]
+
+
+def _unit_of(row: Row) -> tuple[bool, str]:
+    """What a row is drawn with: its group, or itself where it has none."""
+    return (True, row.path) if row.group is None else (False, row.group)
+
+
+def _with_groups_of(original: Sequence[Row], rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with the groups that they had before they were joined."""
+    return tuple(replace(row, group=old.group) for old, row in zip(original, rows, strict=True))
 
 
 def validation_from_training(rows: Sequence[Row], share: float, seed: int) -> tuple[Row, ...]:
@@ -131,16 +170,25 @@ def folds_by_group(rows: Sequence[Row], folds: int, fold: int, seed: int = 0) ->
 
 def split_random(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:
     """Rows drawn for the test in proportion to the labels. Raises LeakError where rows share a group."""
+    _refuse_shared_groups(rows, test_share, seed)
+    return split_random_ignoring_groups(rows, test_share, seed)
+
+
+def _refuse_shared_groups(rows: Sequence[Row], test_share: float, seed: int) -> None:
+    """Raises LeakError where rows share a group."""
     sizes = Counter(row.group for row in rows if row.group is not None)
     if sizes and max(sizes.values()) > 1:
         raise LeakError(_leak_message(split_random_ignoring_groups(rows, test_share, seed), len(sizes)))
-    return split_random_ignoring_groups(rows, test_share, seed)
 
 
 def split_random_ignoring_groups(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:
     """As `split_random`, but clips of one group may be in both splits. The test score is then too optimistic."""
-    ungrouped = [replace(row, group=None) for row in rows]
-    return _with_split(_all_train(rows), _choose_units(ungrouped, range(len(rows)), test_share, seed, "test"), "test")
+    return _with_groups_of(rows, _draw_units([replace(row, group=None) for row in rows], test_share, seed))
+
+
+def _draw_units(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:
+    """Whole groups, and rows without a group, drawn for the test in proportion to the labels."""
+    return _with_split(_all_train(rows), _choose_units(rows, range(len(rows)), test_share, seed, "test"), "test")
 
 
 def _leak_message(rows: Sequence[Row], num_groups: int) -> str:
@@ -190,8 +238,7 @@ def _units(rows: Sequence[Row], indices: Iterable[int], seed: int) -> list[Unit]
     """Rows that stay together, shuffled. The same rows in any order give the same units."""
     units: dict[tuple[bool, str], Unit] = {}
     for index in indices:
-        group = rows[index].group
-        units.setdefault((group is None, rows[index].path if group is None else group), []).append(index)
+        units.setdefault(_unit_of(rows[index]), []).append(index)
     keys = sorted(units)
     random.Random(seed).shuffle(keys)
     return [units[key] for key in keys]

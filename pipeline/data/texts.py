@@ -29,6 +29,9 @@ class StoredText:
         self.root, self.tokenizer, self.add_bos_eos = root, tokenizer, add_bos_eos
         self._cache: dict[str, np.ndarray] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_cache": {}}  # a copy reads for itself
+
     def length(self, row: Row) -> int:
         """The number of tokens of the row. Raises ValueError where the row has no text."""
         return len(self._tokens(row))

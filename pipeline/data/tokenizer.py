@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -79,6 +79,9 @@ class Tokenizer:
         counts = Counter("".join(texts)) if with_characters else Counter()
         alphabet = "".join(sorted(c for c, count in counts.items() if count >= max(2, min_count) and not c.isspace()))
         return cls(level, tokenizer.to_str(), alphabet)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # without what is computed from them
 
     @cached_property
     def _tokenizer(self) -> HFTokenizer:

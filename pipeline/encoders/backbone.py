@@ -7,6 +7,8 @@ inside, so all runtimes share them. Knows nothing of time.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.vocabulary import did_you_mean
+from pipeline.libraries import import_timm
+from pipeline.padded import without_autocast
 
 BUNDLED = "tf_efficientnet_lite0"
 """The backbone whose ImageNet weights come with an installed package, so nothing is downloaded."""
@@ -113,10 +117,21 @@ class Backbone(nn.Module):
         return digest.hexdigest()[:16]
 
 
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32, so that a frozen CNN gives what the feature store holds, on any device."""
+    allow_tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with without_autocast(device):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allow_tf32
+
+
 def _timm_model(name: str, weights: str, size: int) -> nn.Module:
     """The network without its classifier. Raises ValueError for an unknown name."""
-    import timm  # takes seconds to import, and only runs with such a backbone need it
-
+    timm = import_timm()  # takes seconds, and only runs with such a backbone need it
     if not timm.is_model(name):
         raise ValueError(
             f"The backbone '{name}' is not a timm model.{did_you_mean(name, [*timm.list_models(), PIXELS])} "

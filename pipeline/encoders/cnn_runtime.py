@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pipeline.atomic import open_atomic
-from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.backbone import Backbone, exact_float32
+from pipeline.libraries import cache_folder, import_openvino
 
 CnnRuntime = Literal["auto", "torch", "openvino"]
 
@@ -32,6 +33,9 @@ class FeatureExtractor(Protocol):
 
 CHUNK_SIZE = 8
 """Frames per call of the CNN. It is fixed, because the last bits of the features depend on the number of frames."""
+
+WITHOUT_BF16 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"})
+"""The values of ONEDNN_MAX_CPU_ISA with which OpenVINO cannot compute in bf16."""
 
 
 def runtime_name(runtime: CnnRuntime, device: torch.device) -> str:
@@ -60,10 +64,15 @@ def build_feature_extractor(backbone: Backbone, runtime: CnnRuntime, device: tor
 
 @lru_cache(maxsize=1)
 def _openvino_precision() -> str:
-    """bf16 where the processor computes in it, else f32."""
-    import openvino as ov
+    """bf16 where the processor computes in it, else f32.
 
-    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    OpenVINO asks the processor, also where its oneDNN is held to a smaller instruction set; bf16 then crashes it.
+    """
+    limits = {os.environ.get(name, "").upper() for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")}
+    if limits & WITHOUT_BF16:
+        return "f32"
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in capabilities else "f32"
 
 
 class _TorchExtractor:
@@ -71,7 +80,7 @@ class _TorchExtractor:
         self.backbone, self.device = backbone.to(device).eval(), device
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32(self.device):
             return np.concatenate(
                 [
                     self.backbone(torch.from_numpy(chunk).to(self.device)).float().cpu().numpy()[:count]
@@ -84,8 +93,7 @@ class _OpenVinoExtractor:
     """OpenVINO in its throughput mode, with a queue of requests."""
 
     def __init__(self, backbone: Backbone) -> None:
-        import openvino as ov
-
+        ov = import_openvino()
         core = ov.Core()
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
@@ -121,16 +129,9 @@ def _chunks(pixels: np.ndarray) -> list[tuple[np.ndarray, int]]:
     return chunks
 
 
-def cache_folder() -> Path:
-    """The folder of converted networks: $UNREEL_CACHE, else `unreel` in the user's cache folder."""
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("UNREEL_CACHE") or os.path.join(user_cache, "unreel")).expanduser()
-
-
 def _convert(backbone: Backbone) -> Path:
     """The path of the network in OpenVINO's format, converted once for each fingerprint and version of OpenVINO."""
-    import openvino as ov
-
+    ov = import_openvino()
     version = ov.__version__.split("-")[0]
     path = cache_folder() / "openvino" / f"{backbone.name}-{backbone.fingerprint()}-{version}.xml"
     weights_path = path.with_suffix(".bin")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batch import Raw
 from pipeline.encoders.adapter import Adapter
-from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.backbone import Backbone, exact_float32
 from pipeline.encoders.cnn_runtime import CHUNK_SIZE
 from pipeline.padded import Padded
 
@@ -53,7 +53,7 @@ class FramesEncoder(nn.Module):
         pixels = frames.data.flatten(0, 1)[indices]
         if self.backbone.is_frozen:
             filled = torch.cat([pixels, pixels.new_zeros((-len(pixels) % CHUNK_SIZE, *pixels.shape[1:]))])
-            with torch.no_grad():
+            with torch.no_grad(), exact_float32(pixels.device):
                 features = torch.cat([self.backbone(chunk) for chunk in filled.split(CHUNK_SIZE)])
             features = features[: len(pixels)].half().float()
         else:  # 3 times faster than all frames at once

@@ -5,7 +5,7 @@ In: a config. Out: the configs of its baselines. `commands.train` trains them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pipeline.config.run import Config, load_config
@@ -49,5 +49,12 @@ def baseline_configs(config: Config, log: Callable[[str], None]) -> dict[str, Co
     for name, sections in BASELINES.items():
         changed = {section: {**values[section], **changes} for section, changes in sections.items()}
         core = {key: changed["core"][key] for key in ("cell", "hidden", "layers", "input_dropout")}
-        configs[name] = load_config(None, base={**values, **changed, "core": core, "heads": heads})
+        training = values["training"] | ({} if _is_monitored(config, heads) else {"monitor": None})
+        sections = {**values, **changed, "core": core, "heads": heads, "training": training}
+        configs[name] = load_config(None, base=sections)
     return configs
+
+
+def _is_monitored(config: Config, heads: Collection[str]) -> bool:
+    """Whether one of these heads has the metric of training.monitor."""
+    return (config.training.monitor or "").partition("/")[0] in heads

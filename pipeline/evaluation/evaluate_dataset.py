@@ -6,7 +6,6 @@ nothing of files or training.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 from pipeline.data.batch import collate
 from pipeline.data.dataset import RowDataset
 from pipeline.data.sampler import batches_by_length
-from pipeline.models.head import Head, Result
+from pipeline.evaluation.monitor import monitor_of
+from pipeline.models.head import Head, Result, StreamEvaluatedHead
 from pipeline.models.model import Model
 
 
@@ -38,23 +38,24 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """The mean of the monitored metrics of all heads, which chooses the best epoch.
-
-        A metric of nan is left out. Without any number the score is -inf, and the loss chooses the epoch.
-        """
-        scores = [float(metrics[self.heads[name].monitor]) for name, metrics in self.metrics().items()]
-        known = [score for score in scores if not math.isnan(score)]
-        return sum(known) / len(known) if known else -math.inf
+        """The metric that the first head monitors; -inf for nan."""
+        return monitor_of(self.heads, None).score(self.metrics())
 
 
 @torch.inference_mode()
 def evaluate_dataset(
-    model: Model, dataset: RowDataset, *, batch_size: int, device: torch.device, has_loss: bool = True
+    model: Model,
+    dataset: RowDataset,
+    *,
+    batch_size: int,
+    device: torch.device,
+    has_loss: bool = True,
+    with_stream: bool = False,
 ) -> Evaluation:
     """Evaluate the heads that the dataset has targets for, on every sample once.
 
     The model runs in evaluation mode; its mode is restored at the end. has_loss: false where the targets are no classes
-    of the model; the loss is then 0.
+    of the model; the loss is then 0. with_stream: also measure what a stream would answer, which is slow.
     """
     was_training = model.training
     model.eval()
@@ -68,7 +69,10 @@ def evaluate_dataset(
         for name, head in heads.items():
             if has_loss:
                 total += float(sum(head.loss(output, batch, "model").values())) * len(keys)
-            results[name] += head.results(output, batch)
+            if with_stream and isinstance(head, StreamEvaluatedHead):
+                results[name] += head.results_with_stream(output, batch)
+            else:
+                results[name] += head.results(output, batch)
     model.train(was_training)
     order = sorted(range(len(indices)), key=indices.__getitem__)
     ordered = {name: [head_results[i] for i in order] for name, head_results in results.items()}

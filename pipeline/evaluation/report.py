@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_atomic
+from pipeline.evaluation.verdict import MIN_ITEMS
 
 _COLUMNS = (
     ("accuracy", "paired_accuracy", "mean_class_accuracy", "top5_accuracy", "step_accuracy"),
@@ -41,12 +42,16 @@ MAX_OTHER_COLUMNS = 6
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as text: tables with a line for each model and order of steps, sentences for each head, the split."""
+    """The report as text: tables with a line for each model and order of steps, sentences for each head, the split, the
+    verdicts in words and the warnings.
+    """
     rows = report["rows"]
     heads = sorted({row["head"] for row in rows})
-    lines: list[str] = []
+    lines = _size_warning(rows)
     for columns in _COLUMNS:
         table_rows = [row for row in rows if columns[0] in row]
+        if columns[0] == "accuracy":
+            table_rows += _floors(report, table_rows)
         if table_rows:
             lines += [*([""] if lines else []), *_table(table_rows, columns, heads)]
     others = [row for row in rows if not any(columns[0] in row for columns in _COLUMNS)]
@@ -59,7 +64,43 @@ def table(report: dict[str, Any]) -> str:
     lines.append(
         f"split: {report['split']}   seed: {report['seed']}   videos that could not be read: {len(report['failed'])}"
     )
-    return "\n".join(lines)
+    if report.get("model", {}).get("best_epoch"):
+        lines.append(f"best epoch: {report['model']['best_epoch']}, chosen by {report['model']['monitor']}")
+    return "\n".join([*lines, *_verdict(report)])
+
+
+def _size_warning(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What stands before a table of few test items."""
+    fewest = min((row["count"] for row in rows), default=MIN_ITEMS)
+    if fewest >= MIN_ITEMS:
+        return []
+    return [
+        f"only {fewest} test items: each is {1 / max(1, fewest):.0%} of a figure, so small differences say nothing "
+        f"(at least {MIN_ITEMS} are needed)"
+    ]
+
+
+def _floors(report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the majority class and of chance, for each head; within a pair of classes chance is 0.5."""
+    floors = []
+    for head, lines in report.get("floors", {}).items():
+        is_paired = any("paired_accuracy" in row for row in rows if row["head"] == head)
+        floors += [{**line, "head": head, **({"paired_accuracy": 0.5} if is_paired else {})} for line in lines]
+    return floors
+
+
+def _verdict(report: dict[str, Any]) -> list[str]:
+    """The verdict on each head, and the warnings of the training."""
+    lines = []
+    for head, verdict in report.get("verdict", {}).items():
+        lines += ["", f"verdict on {head}:", *(f"  {sentence}" for sentence in verdict["text"])]
+    others = {row["head"] for row in report["rows"]} - set(report.get("verdict", ()))
+    if others and "verdict" in report:
+        reason = "only heads of kind classify are compared item by item, so read the table"
+        lines += ["", f"verdict on {', '.join(sorted(others))}: none; {reason}"]
+    if report.get("warnings"):
+        lines += ["", "warnings:", *(f"  {warning}" for warning in report["warnings"])]
+    return lines
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], heads: Sequence[str]) -> list[str]:

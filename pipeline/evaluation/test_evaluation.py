@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,10 +17,12 @@ import torch
 from pipeline.checkpoint import Checkpoint
 from pipeline.config.run import Config
 from pipeline.data.dataset import Augment, Order, RowDataset
+from pipeline.data.manifest_rows import Row
 from pipeline.data.run_data import RunData
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.evaluation.calibrate import unknown_metrics
 from pipeline.evaluation.evaluate_dataset import Evaluation, evaluate_dataset
+from pipeline.evaluation.verdict import TestItems, floors, judge, sentences
 from pipeline.heads.classify import Classify, logits_and_labels
 from pipeline.metrics.classification import paired_accuracy
 from pipeline.models.model import Model
@@ -29,7 +33,9 @@ def evaluate_test_split(
 ) -> list[dict[str, Any]]:
     """Rows of the table: one for each order of the steps and each head, on the test split.
 
-    The orders are forward and, by config, reversed and shuffled. name: of the model, in the table.
+    The orders are forward and, by config, reversed and shuffled. name: of the model, in the table. The rows of heads
+    that classify have `correct` and `predicted` for each test item; forward rows have `items` (`TestItems`), which
+    `make_report` takes out.
     """
     orders: tuple[Order, ...] = ("forward", "reversed", "shuffled")
     if not config.evaluation.order_controls:
@@ -40,10 +46,13 @@ def evaluate_test_split(
     rows = []
     for order in orders:
         dataset = split_dataset(config, data, model, "test", order=order)
-        evaluation = evaluate_dataset(model, dataset, batch_size=config.training.batch_size, device=device)
+        batch_size = config.training.batch_size
+        evaluation = evaluate_dataset(model, dataset, batch_size=batch_size, device=device, with_stream=True)
         for head, metrics in evaluation.metrics().items():
             row = {"model": name, "order": order, "head": head, **_paired(config, evaluation, head), **metrics}
+            row |= _item_results(evaluation, head)
             if order == "forward":
+                row["items"] = _test_items(dataset)
                 row |= _open_set(config, data, model, head, evaluation, device)
                 row |= _confidence_interval(dataset, evaluation, head)
             rows.append(row)
@@ -73,6 +82,28 @@ def _paired(config: Config, evaluation: Evaluation, name: str) -> dict[str, floa
     index = head.vocabulary.index
     pairs = [(index(a), index(b)) for a, b in config.evaluation.pairs]
     return {"paired_accuracy": paired_accuracy(*logits_and_labels(evaluation.results[name]), pairs)}
+
+
+def _item_results(evaluation: Evaluation, name: str) -> dict[str, list[Any]]:
+    """What a head that classifies predicts for each test item, and whether that is right; nothing of other heads."""
+    if not isinstance(evaluation.heads[name], Classify):
+        return {}
+    logits, labels = logits_and_labels(evaluation.results[name])
+    predicted = logits.argmax(-1)
+    return {"predicted": predicted.tolist(), "correct": (predicted == labels).tolist()}
+
+
+def _test_items(dataset: RowDataset) -> TestItems:
+    """The test items, in the order of the results."""
+    rows = [dataset.rows[row] for row, _ in dataset.samples]
+    paths, groups, labels = [r.path for r in rows], [r.group for r in rows], [r.label or "" for r in rows]
+    return TestItems(paths, groups, labels)
+
+
+def majority_classes(rows: Sequence[Row], heads: Collection[str]) -> dict[str, str]:
+    """The most frequent label of the training rows, for each head that classifies; the first by name of several."""
+    counts = Counter(row.label for row in sorted(rows, key=lambda row: row.label or "") if row.label is not None)
+    return {head: counts.most_common(1)[0][0] for head in heads} if counts else {}
 
 
 def _confidence_interval(dataset: RowDataset, evaluation: Evaluation, name: str) -> dict[str, Any]:
@@ -122,14 +153,35 @@ def split_dataset(
     )
 
 
-def make_report(config: Config, data: RunData, checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """report.json as plain values: the rows of the table, and what they were measured on."""
+def make_report(
+    config: Config,
+    data: RunData,
+    checkpoint: Checkpoint,
+    rows: list[dict[str, Any]],
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """report.json as plain values: the rows of the table, what they were measured on, the verdicts and the warnings."""
     counts = Counter(row.split for row in data.manifest.rows)
     vocabularies = {head: v for head, v in checkpoint.vocabularies.items() if isinstance(v, Vocabulary)}
+    names = {head: vocabulary.names for head, vocabulary in vocabularies.items()}
+    majority = checkpoint.notes.get("majority_classes") or majority_classes(data.rows("train"), names)
+    split = config.data.describe_split()
+    judged = [row for row in rows if "correct" in row]
+    items = {row["head"]: row["items"] for row in judged if row["order"] == "forward"}
+    verdicts = {
+        head: judge([row for row in judged if row["head"] == head], items[head], names[head], majority.get(head))
+        for head in items
+    }
     return {
-        "rows": rows,
+        "rows": [{key: value for key, value in row.items() if key != "items"} for row in rows],
+        "floors": {head: floors(items[head], names[head], majority.get(head)) for head in items},
+        "verdict": {
+            head: {"text": sentences(verdict, split), **verdict.to_dict()} for head, verdict in verdicts.items()
+        },
+        "warnings": list(warnings),
+        "test_items": {head: asdict(tested) for head, tested in items.items()},
         "classes": {head: list(vocabulary.names) for head, vocabulary in vocabularies.items()},
-        "split": config.data.describe_split(),
+        "split": split,
         "counts": dict(counts),
         "seed": config.training.seed,
         "failed": {video: list(reason) for video, reason in data.failed.items()},

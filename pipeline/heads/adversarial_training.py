@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.metrics.generation_report import GeneratedPair
 from pipeline.models.gan.critic import Critic
@@ -115,13 +114,6 @@ def moving_average(generator: nn.Module, decay: float) -> AveragedModel:
     `ema_update`), so that a short training does not keep the initial weights.
     """
     return AveragedModel(generator, multi_avg_fn=ema_update(decay)).requires_grad_(False)
-
-
-def label_target(vocabulary: Vocabulary, row: Row) -> Tensor | None:
-    """The row's class; 0 where the generator has no condition, None where the row has no label."""
-    if not vocabulary.names:
-        return torch.zeros((), dtype=torch.int64)
-    return None if row.label is None else torch.tensor(vocabulary.index(row.label))
 
 
 def labels_of(batch: Batch, name: str) -> Tensor:

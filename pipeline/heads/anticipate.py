@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.heads.targets import IGNORE_INDEX, AheadTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Anticipation, Prediction
 from pipeline.padded import Padded
 
-IGNORE_INDEX = -1
-"""The target of a moment after the end of the annotation: it counts neither in the loss nor in the metrics."""
 AnticipateMemory = tuple[Tensor, Tensor]
 """(last output of the core (B, H), whether there was a step (B, 1))."""
 
@@ -53,22 +51,10 @@ class Anticipate(nn.Module):
         self.opponent = None
         self.name, self.vocabulary, self.leads = name, vocabulary, (0.0, *leads)
         self.background = background
+        self.target = AheadTarget(vocabulary, background, self.leads)
         self.label_smoothing = label_smoothing
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(input_size, len(self.leads) * len(vocabulary))
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """(T, 1 + leads) int64: the class at each of `times` plus each lead; IGNORE_INDEX after the end of the
-        annotation, which is the last look or the end of the last span, whichever is later.
-        """
-        if not row.spans or not len(times):
-            return None
-        moments = times[:, None] + np.array(self.leads)
-        classes = np.full(moments.shape, self.vocabulary.index(self.background))
-        for span in row.spans:
-            classes[(moments >= span.start) & (moments < span.end)] = self.vocabulary.index(span.label)
-        classes[(moments > times[-1]) & (moments >= row.spans[-1].end)] = IGNORE_INDEX
-        return torch.from_numpy(classes)
 
     def step_logits(self, step_output: Tensor) -> Tensor:
         """(..., H) -> (..., 1 + leads, C)."""

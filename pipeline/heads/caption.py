@@ -21,6 +21,7 @@ from pipeline.data.manifest_rows import Row
 from pipeline.data.tokenizer import END, PAD, START, UNKNOWN, Tokenizer
 from pipeline.heads.segment import Segment
 from pipeline.heads.span_pooling import SpanPooling, pooling_weights, step_weights
+from pipeline.heads.targets import SentencesTarget
 from pipeline.metrics.bootstrap import ratio_interval, sums_interval
 from pipeline.metrics.captions import (
     CiderD,
@@ -31,10 +32,11 @@ from pipeline.metrics.captions import (
     document_frequencies,
     tokenize,
 )
+from pipeline.metrics.sequence import perplexity
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Description, Prediction, ScoredSpans
 from pipeline.models.text.attention_decoder import Attention, AttentionDecoder, AttentionMemory, DecoderCell
-from pipeline.models.text.beam_search import Hypotheses, beam_search
+from pipeline.models.text.beam_search import Hypotheses, StepFunction, beam_search, without_repeats
 from pipeline.models.text.sampling import sample
 from pipeline.padded import Padded, concat_windows, stack
 
@@ -45,11 +47,14 @@ CaptionMetric = Literal["cider_d", "bleu_4"]
 
 
 class CaptionResult(NamedTuple):
-    """One sample: predicted sentence, reference sentences, and the log-probability a token of the first reference."""
+    """One sample: predicted sentence, reference sentences, negative log-likelihood in nats of the first reference and
+    the number of its tokens.
+    """
 
     sentence: str
     references: tuple[str, ...]
-    log_probability: float
+    nats: float
+    num_tokens: int
 
 
 class Caption(nn.Module):
@@ -101,6 +106,7 @@ class Caption(nn.Module):
     ) -> None:
         super().__init__()
         self.opponent = None
+        self.target = SentencesTarget(tokenizer, max_length)
         self.name, self.tokenizer, self.rate, self.segment_head = name, tokenizer, rate, segment_head
         self.max_length, self.label_smoothing, self.scheduled_sampling = max_length, label_smoothing, scheduled_sampling
         self.self_critical, self.beam_width = self_critical, beam_width
@@ -122,21 +128,8 @@ class Caption(nn.Module):
     def fit_rows(self, rows: Sequence[Row]) -> None:
         """Before self-critical training: in how many training videos each n-gram occurs, for the weights of CIDEr-D."""
         if self.self_critical:
-            references = [[self._encode(text) for text in row.captions] for row in rows if row.captions]
+            references = [[self.target.encode(text) for text in row.captions] for row in rows if row.captions]
             self._frequencies = document_frequencies(references)
-
-    def _encode(self, text: str) -> list[int]:
-        return [*self.tokenizer.encode(text)[: self.max_length - 1], END]
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """Every sentence of the row, (R, L) int64: its tokens, the end token, padding. L is the same for all rows."""
-        if not row.captions:
-            return None
-        target = torch.full((len(row.captions), self.max_length), PAD, dtype=torch.int64)
-        for sentence, text in zip(target, row.captions, strict=True):
-            ids = self._encode(text)
-            sentence[: len(ids)] = torch.tensor(ids)
-        return target
 
     def _span_weights(self, steps: Padded, batch: Batch | None = None) -> list[Tensor] | None:
         return None if self.span_pooling is None else self.span_pooling.weights(steps, batch)
@@ -155,20 +148,22 @@ class Caption(nn.Module):
         assert isinstance(target, Padded)
         attention_memory = self._attention_memory(output.steps, self._span_weights(output.steps, batch))
         if self.self_critical and self.training:
-            return {self.name: self._self_critical_loss(attention_memory, target)}
-        sentences = self._choose_sentences(target)
+            return {self.name: self._self_critical_loss(attention_memory, target, output.steps.lengths > 0)}
+        sentences = self._choose_sentences(target, output.steps.lengths > 0)
         logits, mask = self._next_token_logits(attention_memory, sentences), sentences.mask
         loss = F.cross_entropy(
             logits.float(), sentences.data[mask], reduction="sum", label_smoothing=self.label_smoothing
         )
         return {self.name: loss / mask.sum().clamp(min=1)}
 
-    def _choose_sentences(self, target: Padded) -> Padded:
-        """(B, R, L) -> one sentence of each row (B, L), as long as the longest of them."""
+    def _choose_sentences(self, target: Padded, has_steps: Tensor) -> Padded:
+        """(B, R, L) -> one sentence of each row (B, L), as long as the longest of them. A row without steps is an empty
+        window: its sentence has no tokens.
+        """
         counts = target.lengths.clamp(min=1)
         index = (torch.rand(len(counts)) * counts).long() if self.training else torch.zeros_like(counts)
         rows = target.data[torch.arange(len(counts)), index.to(target.data.device)]
-        lengths = (rows != PAD).sum(1).cpu()
+        lengths = (rows != PAD).sum(1).cpu() * has_steps
         return Padded(rows[:, : max(1, int(lengths.max()))], lengths)
 
     def _next_token_logits(self, attention_memory: AttentionMemory, sentences: Padded) -> Tensor:
@@ -183,18 +178,21 @@ class Caption(nn.Module):
             inputs = _shift_right(Padded(mixed, sentences.lengths))
         return self.decoder(attention_memory, inputs, positions=sentences.mask)[0]
 
-    def _self_critical_loss(self, attention_memory: AttentionMemory, target: Padded) -> Tensor:
+    def _self_critical_loss(self, attention_memory: AttentionMemory, target: Padded, has_steps: Tensor) -> Tensor:
         """- (reward of a sampled sentence - reward of the greedy sentence) * log-probability of the sampled one. Its
-        expected gradient is that of minus the expected reward (REINFORCE with a baseline, Williams 1992).
+        expected gradient is that of minus the expected reward (REINFORCE with a baseline, Williams 1992). Tokens that
+        the search forbids are not drawn; a probability is that among the allowed tokens. has_steps: (B,), the rows that
+        count.
         """
         assert self._frequencies is not None, "`fit_rows` comes before training"
         references = [[_until_end(ids) for ids in row.tolist()] for row in target.unpad()]
         generator = torch.Generator(attention_memory.mask.device)
         generator.manual_seed(int(torch.randint(2**31, (1,))))
+        start = self._start_tokens(attention_memory)
         sampled = sample(
-            self.decoder.step(attention_memory),
-            self.decoder.initial_state(attention_memory),
-            self._start_tokens(attention_memory),
+            self._sampling_step(attention_memory),
+            (*self.decoder.initial_state(attention_memory), start[:, None][:, :0]),
+            start,
             end=END,
             max_length=self.max_length,
             generator=generator,
@@ -208,22 +206,40 @@ class Caption(nn.Module):
             cider.scores([_until_end(row.tolist()) for row in hypotheses.tokens[:, 0]])
             for hypotheses in (sampled, greedy)
         )
-        advantage = torch.from_numpy(rewards - baseline).to(sampled.log_probability)
-        return -(advantage[:, None] * sampled.log_probability).mean()
+        advantage = torch.from_numpy((rewards - baseline) * has_steps.numpy()).to(sampled.log_probability)
+        return -(advantage[:, None] * sampled.log_probability).sum() / max(1, int(has_steps.sum()))
 
     def _start_tokens(self, attention_memory: AttentionMemory) -> Tensor:
         mask = attention_memory.mask
         return torch.full((len(mask),), START, device=mask.device)
 
-    def _beam_search(self, attention_memory: AttentionMemory, beam_width: int) -> Hypotheses:
+    def _search_step(self, attention_memory: AttentionMemory) -> StepFunction:
+        """The decoder's step without the tokens that no sentence contains."""
         decoder_step = self.decoder.step(attention_memory)
 
         def step(tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             scores, state = decoder_step(tokens, state)
             return scores.index_fill(1, torch.tensor([PAD, UNKNOWN, START], device=scores.device), -torch.inf), state
 
+        return step
+
+    def _sampling_step(self, attention_memory: AttentionMemory) -> StepFunction:
+        """The same without repeated n-grams, normalised. The last part of the state is the sentence so far, (N, L)."""
+        search_step = self._search_step(attention_memory)
+
+        def step(tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            *decoder_state, read = state
+            scores, new_state = search_step(tokens, tuple(decoder_state))
+            read = torch.cat([read, tokens[:, None]], dim=1)
+            if self.no_repeat_ngram is not None:  # the first token that was read is the start token
+                scores = without_repeats(scores[:, None], read[:, None, 1:], self.no_repeat_ngram)[:, 0]
+            return scores.log_softmax(1), (*new_state, read)
+
+        return step
+
+    def _beam_search(self, attention_memory: AttentionMemory, beam_width: int) -> Hypotheses:
         return beam_search(
-            step,
+            self._search_step(attention_memory),
             self.decoder.initial_state(attention_memory),
             self._start_tokens(attention_memory),
             end=END,
@@ -295,20 +311,21 @@ class Caption(nn.Module):
         first = Padded(target.data[:, 0], (target.data[:, 0] != PAD).sum(1).cpu())
         log_probabilities = self.decoder(attention_memory, _shift_right(first))[0].float().log_softmax(-1)
         log_probabilities = log_probabilities.gather(2, first.data[:, :, None])[:, :, 0]
-        means = torch.where(first.mask, log_probabilities, 0.0).sum(1) / first.mask.sum(1).clamp(min=1)
+        nats = -torch.where(first.mask, log_probabilities, 0.0).sum(1)
         decode = self.tokenizer.decode
+        columns = hypotheses.tokens[:, 0], target.unpad(), nats.tolist(), first.lengths.tolist()
         return [
-            CaptionResult(decode(ids.tolist()), tuple(decode(_until_end(r)) for r in references.tolist()), mean)
-            for ids, references, mean in zip(hypotheses.tokens[:, 0], target.unpad(), means.tolist(), strict=True)
+            CaptionResult(decode(ids.tolist()), tuple(decode(_until_end(r)) for r in references.tolist()), *numbers)
+            for ids, references, *numbers in zip(*columns, strict=True)
         ]
 
     def metrics(self, results: Sequence[CaptionResult]) -> dict[str, Any]:
-        """BLEU-1 ... BLEU-4, ROUGE-L and CIDEr-D against all references of each row, and the perplexity a token of the
-        first reference. CIDEr-D needs two rows: it is nan for one.
+        """BLEU-1 ... BLEU-4, ROUGE-L and CIDEr-D against all references of each row, and the perplexity over all
+        tokens of the first references together. CIDEr-D needs two rows: it is nan for one.
         """
         hypotheses, references = _tokenized(results)
-        log_probabilities = [result.log_probability for result in results]
-        likelihood = {"perplexity": float(np.exp(-np.mean(log_probabilities)))} if results else {}
+        nats, num_tokens = sum(result.nats for result in results), sum(result.num_tokens for result in results)
+        likelihood = {"perplexity": perplexity(nats, num_tokens)} if results else {}
         if len(results) >= 2:
             return {**captions(hypotheses, references), **likelihood}
         counts = [bleu_counts(*pair) for pair in zip(hypotheses, references, strict=True)]
@@ -326,7 +343,7 @@ class Caption(nn.Module):
             return sums_interval(lambda sums: bleu_from_counts(sums)[:, 3], counts, groups)
         if len(results) < 2:
             return float("nan"), float("nan")
-        return ratio_interval(CiderD(references).scores(hypotheses), None, groups)
+        return ratio_interval(CiderD(references).scores(hypotheses), None, groups, is_share=False)
 
 
 def _tokenized(results: Sequence[CaptionResult]) -> tuple[list[list[str]], list[list[list[str]]]]:

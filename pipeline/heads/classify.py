@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.confidence import KEEP_SHARE, MIN_VALIDATION_SAMPLES, Confidence
+from pipeline.heads.targets import LabelTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from pipeline.metrics.classification import classification
@@ -27,7 +26,7 @@ from pipeline.metrics.early_recognition import early_curve, mean_time_to_decisio
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.head import OnlineLabels, StreamMemory
 from pipeline.models.prediction import Classification, Prediction
-from pipeline.padded import Padded
+from pipeline.padded import Padded, full_precision
 
 Pool = Literal["mean", "last", "attention"]
 
@@ -50,14 +49,14 @@ class ClassifyResult(NamedTuple):
     """One sample.
 
     logits: (C,), pooled, before the temperature. label: the target. features: (P,), the mean of the core's inputs.
-    prefix_logits: (T, C), the pooled logits of each prefix of the sequence. num_correct_steps: how many single steps
+    prefix_classes: (T,), the predicted class of each prefix of the sequence. num_correct_steps: how many single steps
     have the target as their most probable class.
     """
 
     logits: Tensor
     label: int
     features: Tensor
-    prefix_logits: Tensor
+    prefix_classes: Tensor
     num_correct_steps: int
 
 
@@ -99,6 +98,7 @@ class Classify(nn.Module):
     ) -> None:
         super().__init__()
         self.opponent = None
+        self.target = LabelTarget(vocabulary)
         self.name, self.vocabulary, self.pool = name, vocabulary, pool
         self.label_smoothing, self.step_loss_share = label_smoothing, step_loss_share
         self.dropout = nn.Dropout(dropout)
@@ -109,13 +109,9 @@ class Classify(nn.Module):
         weights = torch.ones(len(vocabulary)) if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The index of the row's label, a scalar int64."""
-        return None if row.label is None else torch.tensor(self.vocabulary.index(row.label))
-
     def step_logits(self, output: CoreOutput) -> Tensor:
-        """(B, T, C): the logits of each single step."""
-        return self.logits(self.dropout(output.steps.zeroed().data))
+        """(B, T, C): the logits of each single step, never in half precision, which cannot count many steps."""
+        return full_precision(self.logits(self.dropout(output.steps.zeroed().data)))
 
     def pooled(self, memory: ClassifyMemory) -> Tensor:
         """(B, C): the pooled logits; zeros for a row without steps."""
@@ -127,15 +123,17 @@ class Classify(nn.Module):
         return memory.input_sum / memory.num_inputs
 
     def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
-        """Cross-entropy of the pooled logits (and of the steps), averaged over the batch."""
+        """Cross-entropy of the pooled logits (and of the steps), averaged over the rows that have a step."""
         target = batch.target(self.name)
         assert isinstance(target, Tensor)
         output = output if self.step_loss_share else self._needed_steps(output)
         logits = self.step_logits(output)
-        weights = self.get_buffer("class_weights")[target]
+        has_steps = output.steps.mask.any(1)
+        weights = self.get_buffer("class_weights")[target] * has_steps
+        num_rows = has_steps.sum().clamp(min=1)
         pooled = self.pooled(self._add(output, logits, None))
         losses = F.cross_entropy(pooled, target, reduction="none", label_smoothing=self.label_smoothing)
-        terms = {self.name: (weights * losses).mean() * (1.0 - self.step_loss_share)}
+        terms = {self.name: (weights * losses).sum() / num_rows * (1.0 - self.step_loss_share)}
         if self.step_loss_share:
             mask = output.steps.mask
             step_losses = F.cross_entropy(
@@ -145,7 +143,7 @@ class Classify(nn.Module):
                 label_smoothing=self.label_smoothing,
             )
             means = torch.where(mask, step_losses, 0.0).sum(1) / mask.sum(1).clamp(min=1)
-            terms[f"{self.name}_steps"] = (weights * means).mean() * self.step_loss_share
+            terms[f"{self.name}_steps"] = (weights * means).sum() / num_rows * self.step_loss_share
         return terms
 
     def observe(self, output: CoreOutput, memory: ClassifyMemory | None = None) -> ClassifyMemory:
@@ -177,11 +175,13 @@ class Classify(nn.Module):
         memory = self.observe(output)
         logits = self.step_logits(output)
         is_correct = (logits.argmax(-1) == target[:, None]) & output.steps.mask
+        prefix_classes = self._prefix_logits(output, logits).argmax(-1).to(torch.int32).cpu()
+        lengths = output.steps.lengths.tolist()
         columns = (
             self.pooled(memory).float().cpu(),
             target.tolist(),
             self.features(memory).float().cpu(),
-            Padded(self._prefix_logits(output, logits).float().cpu(), output.steps.lengths).unpad(),
+            [classes[:length].clone() for classes, length in zip(prefix_classes, lengths, strict=True)],
             is_correct.sum(1).tolist(),
         )
         return [ClassifyResult(*values) for values in zip(*columns, strict=True)]
@@ -192,7 +192,7 @@ class Classify(nn.Module):
             return logits
         if self.attention_score is None:
             return logits.cumsum(1) / torch.arange(1, logits.shape[1] + 1, device=logits.device)[:, None]
-        scores = self.attention_score(output.steps.zeroed().data)
+        scores = full_precision(self.attention_score(output.steps.zeroed().data))
         weights = torch.exp(scores - scores.amax(1, keepdim=True))
         return (weights * logits).cumsum(1) / weights.cumsum(1).clamp(min=torch.finfo(weights.dtype).tiny)
 
@@ -230,13 +230,13 @@ class Classify(nn.Module):
         """
         logits, labels = logits_and_labels(results)
         scaled = self.confidence.scale(logits)
-        prefix_logits = [result.prefix_logits for result in results]
-        num_correct, num_steps = sum(result.num_correct_steps for result in results), sum(map(len, prefix_logits))
+        prefix_classes = [result.prefix_classes for result in results]
+        num_correct, num_steps = sum(result.num_correct_steps for result in results), sum(map(len, prefix_classes))
         return {
             **classification(logits, labels),
             "step_accuracy": num_correct / max(1, num_steps),
-            "early_accuracy": early_curve(prefix_logits, labels.tolist()),
-            "decision_share": mean_time_to_decision(prefix_logits, labels.tolist())["decision_share"],
+            "early_accuracy": early_curve(prefix_classes, labels.tolist()),
+            "decision_share": mean_time_to_decision(prefix_classes, labels.tolist())["decision_share"],
             "nll": negative_log_likelihood(scaled, labels),
             "ece": expected_calibration_error(scaled.softmax(-1), labels),
             "ece_unscaled": expected_calibration_error(logits.softmax(-1), labels),
@@ -321,7 +321,8 @@ class Classify(nn.Module):
             new_sum = logit_sum + torch.where(mask, logits, 0.0).sum(1)
             return new_sum, weight_sum + mask.sum(1).to(weight_sum.dtype), max_score
         # (B, T, 1); the softmax over time is computed online, relative to the largest score so far
-        scores = torch.where(mask, self.attention_score(output.steps.zeroed().data), -torch.inf)
+        scores = full_precision(self.attention_score(output.steps.zeroed().data))
+        scores = torch.where(mask, scores, -torch.inf)
         new_max = torch.maximum(max_score, scores.amax(dim=1))
         finite_max = torch.where(new_max.isfinite(), new_max, 0.0)
         decay = torch.exp(max_score - finite_max)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest_rows import Row
+from pipeline.heads.targets import NoTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.quantile_loss import pinball
 from pipeline.models.core_output import CoreOutput
@@ -79,6 +79,7 @@ class Forecast(nn.Module):
     ) -> None:
         super().__init__()
         self.opponent = None
+        self.target = NoTarget()
         self.name, self.sense, self.width, self.horizon = name, sense, width, horizon
         self.patch, self.context, self.rate, self.subtract_last = patch, context, rate, subtract_last
         self.point: Point = point
@@ -91,10 +92,6 @@ class Forecast(nn.Module):
             None if is_one_segment else Core(cell="gru", input_size=self.segment_steps * width, hidden=input_size)
         )
         self.register_buffer("levels", torch.tensor(self.quantiles), persistent=False)
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """A placeholder: the target is a part of the raw sequence, so every row has one."""
-        return torch.zeros(())
 
     def forecast(self, step_output: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the core (N, H), last values (N, D) -> points (N, K, D) and sorted quantiles (N, K, D, Q)."""
@@ -212,18 +209,18 @@ class Forecast(nn.Module):
         """The 95 % interval of the skill, resampled by group."""
         error = 1 if self.point == "mean" else 2
         sums = torch.stack(list(results)).double().sum(1)  # (N, 5 + 2 Q)
-        low, high = ratio_interval(sums[:, error], sums[:, error + 2], groups)
+        low, high = ratio_interval(sums[:, error], sums[:, error + 2], groups, is_share=False)
         return 1.0 - high, 1.0 - low
 
     def _values(self, output: CoreOutput) -> Tensor:
-        """(B, T, D) of the sense, with zeros in the padding."""
+        """(B, T, D) of the sense, with zeros in the padding. Truth is never rounded to half precision."""
         raw = output.raw[self.sense]
         if not raw.data.is_floating_point() or raw.data.ndim != 3:
             raise ValueError(
                 f"The head '{self.name}' forecasts numbers (B, T, D), and '{self.sense}' is {raw.data.dtype} of shape "
                 f"{tuple(raw.data.shape)}. Use stored features (data.read: features) or a series."
             )
-        return raw.zeroed().data.to(output.steps.data.dtype)
+        return raw.zeroed().data.to(torch.promote_types(output.steps.data.dtype, torch.float32))
 
     def _origins(self, output: CoreOutput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All N origins: outputs of the core (N, H), last values (N, D), targets (N, K, D) and rows (N,)."""

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.adversarial_training import (
     PREVIEW_STEPS,
     AdversarialLoss,
-    label_target,
     labels_of,
     moving_average,
     pair_with_real,
@@ -27,6 +25,7 @@ from pipeline.heads.adversarial_training import (
     random_skip,
     seeded_by_rows,
 )
+from pipeline.heads.targets import ConditionTarget
 from pipeline.metrics.generation_report import GeneratedPair, scores_of_sequences
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.gan.autoregressive_features import AutoregressiveFeatureGenerator
@@ -72,6 +71,7 @@ class GenerateFeatures(nn.Module):
         pretrain_share: float = 0.0,
     ) -> None:
         super().__init__()
+        self.target = ConditionTarget(vocabulary)
         self.name, self.sense, self.vocabulary = name, sense, vocabulary
         self.adversarial_loss, self.max_skip = adversarial_loss, max_skip
         self.pretrain_share, self.is_adversarial = pretrain_share, True
@@ -90,10 +90,6 @@ class GenerateFeatures(nn.Module):
         super().train(mode)
         self.average.eval()
         return self
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The row's class, see `label_target`."""
-        return label_target(self.vocabulary, row)
 
     def real(self, output: CoreOutput) -> Padded:
         """The real features (B, T, D). ValueError for pixels."""

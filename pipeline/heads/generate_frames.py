@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.adversarial_training import (
     PREVIEW_STEPS,
     AdversarialLoss,
-    label_target,
     labels_of,
     moving_average,
     pair_with_real,
@@ -27,6 +25,7 @@ from pipeline.heads.adversarial_training import (
     random_skip,
     seeded_by_rows,
 )
+from pipeline.heads.targets import ConditionTarget
 from pipeline.metrics.generation_report import GeneratedPair, scores_of_sequences
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.gan.codes import GeneratedKind, LatentCodes, concat_codes
@@ -98,6 +97,7 @@ class GenerateFrames(nn.Module):
         pretrain_share: float = 0.0,
     ) -> None:
         super().__init__()
+        self.target = ConditionTarget(vocabulary)
         self.name, self.sense, self.vocabulary = name, sense, vocabulary
         self.adversarial_loss, self.has_image_critic, self.max_skip = adversarial_loss, has_image_critic, max_skip
         self.reconstruction_weight, self.kl_weight, self.free_nats = reconstruction_weight, kl_weight, free_nats
@@ -111,10 +111,6 @@ class GenerateFrames(nn.Module):
         super().train(mode)
         self.average.eval()
         return self
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The row's class, see `label_target`."""
-        return label_target(self.vocabulary, row)
 
     def real(self, output: CoreOutput) -> Padded:
         """The real frames (B, T, 3, S, S) in [-1, 1], zeros in the padding. ValueError for features."""

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest import Row
 from pipeline.data.tokenizer import PAD, Tokenizer
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.adversarial_training import (
     PREVIEW_STEPS,
     AdversarialLoss,
-    label_target,
     labels_of,
     moving_average,
     pair_with_real,
@@ -29,6 +26,7 @@ from pipeline.heads.adversarial_training import (
     random_skip,
     seeded_by_rows,
 )
+from pipeline.heads.targets import ConditionTarget
 from pipeline.metrics.captions import tokenize
 from pipeline.metrics.generation_report import GeneratedPair, scores_of_texts
 from pipeline.models.core_output import CoreOutput
@@ -67,6 +65,7 @@ class GenerateTokens(nn.Module):
         ema_decay: float = 0.999,
     ) -> None:
         super().__init__()
+        self.target = ConditionTarget(vocabulary)
         self.name, self.sense, self.vocabulary, self.tokenizer = name, sense, vocabulary, tokenizer
         self.adversarial_loss = adversarial_loss
         self.pretrain_share, self.is_adversarial = 0.0, True
@@ -79,10 +78,6 @@ class GenerateTokens(nn.Module):
         super().train(mode)
         self.average.eval()
         return self
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The row's class, see `label_target`."""
-        return label_target(self.vocabulary, row)
 
     def real(self, output: CoreOutput) -> Padded:
         """The real texts as one-hot tokens (B, T, V), without the start token. Padding tokens count as steps.

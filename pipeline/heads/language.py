@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest_rows import Row
 from pipeline.data.tokenizer import Tokenizer
+from pipeline.heads.targets import NoTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.sequence import bits_per_character, perplexity
 from pipeline.models.core_output import CoreOutput
@@ -71,16 +70,13 @@ class Language(nn.Module):
     ) -> None:
         super().__init__()
         self.opponent = None
+        self.target = NoTarget()
         self.name, self.tokenizer, self.dropout = name, tokenizer, dropout
         self._tied_embedding = (embedding,)  # a tuple, because the encoder registers and stores it
         size = input_size if embedding is None else embedding.embedding_dim
         self.project = nn.Linear(input_size, size) if size != input_size else nn.Identity()
         self.readout = nn.Linear(input_size, len(tokenizer)) if embedding is None else None
         self.bias = nn.Parameter(torch.zeros(len(tokenizer)))
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """A placeholder: the target is the text itself, so every row has one."""
-        return torch.zeros((), dtype=torch.int64)
 
     def logits(self, steps: Tensor) -> Tensor:
         """(B, T, H) -> logits of the next token (B, T, V)."""
@@ -106,7 +102,7 @@ class Language(nn.Module):
         ids, mask = self._ids(output), output.steps.mask[:, 1:]
         steps = output.steps.zeroed().data[:, :-1]
         nats = steps.new_zeros(len(ids), dtype=torch.float32)
-        for start in range(0, steps.shape[1], CHUNK_STEPS):
+        for start in range(0, max(1, steps.shape[1]), CHUNK_STEPS):  # no step: a loss of 0 that has a gradient
             chunk = slice(start, start + CHUNK_STEPS)
             logits = self.logits(steps[:, chunk]).float()
             losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:][:, chunk], reduction="none")
@@ -165,4 +161,5 @@ class Language(nn.Module):
         self, results: Sequence[LanguageResult], groups: Sequence[str | None]
     ) -> tuple[float, float]:
         """The 95 % interval of the log-likelihood a token, resampled by group."""
-        return ratio_interval([-result.nats for result in results], [result.num_tokens for result in results], groups)
+        likelihoods, num_tokens = [-result.nats for result in results], [result.num_tokens for result in results]
+        return ratio_interval(likelihoods, num_tokens, groups, is_share=False)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
-from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.online_crf import OnlineCRF
-from pipeline.heads.tag_schemes import MONITORS, Scheme, allowed_transitions, labels_to_spans, tags_of
+from pipeline.heads.tag_schemes import MONITORS, Scheme, allowed_transitions, labels_to_spans
+from pipeline.heads.targets import StepLabelTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.segmentation import f1_counts, frame_counts, online_per_frame_map, segmentation
 from pipeline.metrics.sequence import span_f1
@@ -39,7 +39,7 @@ class SegmentResult:
     """Labels of the steps of one sample, each (T,), and probabilities (T, C).
 
     target: the truth. path: the best path of the whole sequence. argmax: the most probable label of each step. lagged:
-    the labels that a stream with `lag_steps` would give; None for a core that cannot stream.
+    the labels that a stream with `lag_steps` would give; None where they were not asked for, or the core cannot stream.
     """
 
     target: np.ndarray
@@ -86,6 +86,7 @@ class Segment(nn.Module):
     ) -> None:
         super().__init__()
         self.opponent = None
+        self.target = StepLabelTarget(vocabulary, background, scheme)
         self.scheme: Scheme = scheme
         self.monitor = MONITORS[scheme]
         self.name, self.vocabulary, self.rate, self.background = name, vocabulary, rate, background
@@ -98,29 +99,6 @@ class Segment(nn.Module):
     @property
     def _background_index(self) -> int | None:
         return None if self.background is None else self.vocabulary.index(self.background)
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The label of every look, (T,) int64: that of the span that contains it. The start of a span belongs to it."""
-        background = self._background_index
-        if not row.spans:
-            return None if row.text is None or background is None else torch.full((len(times),), background)
-        starts, ends = np.array([s.start for s in row.spans]), np.array([s.end for s in row.spans])
-        tags = [[self.vocabulary.index(tag) for tag in tags_of(s, self.scheme)] for s in row.spans]
-        last_tags = np.array([last for *_, last in tags])
-        index = np.searchsorted(starts, times + 1e-9, side="right") - 1  # the last span that has begun
-        is_inside = (index >= 0) & (times < ends[index])
-        if background is not None:
-            labels = np.where(is_inside, last_tags[index], background)
-        else:
-            following = np.minimum(index + 1, len(starts) - 1)
-            is_nearer = (index < 0) | (np.abs(starts[following] - times) < np.abs(times - ends[index]))
-            labels = np.where(is_inside | ~is_nearer, last_tags[index], last_tags[following])
-        if self.scheme == "iob2":
-            labels = labels.copy()
-            first_looks = np.searchsorted(times, starts - 1e-9)
-            has_look = (first_looks < len(times)) & is_inside[np.minimum(first_looks, len(times) - 1)]
-            labels[first_looks[has_look]] = np.array([first for first, *_ in tags])[has_look]
-        return torch.from_numpy(labels.astype(np.int64))
 
     def emissions(self, steps: Padded) -> Padded:
         """(B, T, H) -> (B, T, C): the score of each label at each step."""
@@ -258,10 +236,18 @@ class Segment(nn.Module):
     @torch.no_grad()
     def results(self, output: CoreOutput, batch: Batch) -> list[SegmentResult]:
         """Target and predicted labels of each sample."""
+        return self._results(output, batch, with_stream=False)
+
+    @torch.no_grad()
+    def results_with_stream(self, output: CoreOutput, batch: Batch) -> list[SegmentResult]:
+        """The same with the labels of a stream, by fixed-lag Viterbi, where the core can stream."""
+        return self._results(output, batch, with_stream=self.lag_steps is not None)
+
+    def _results(self, output: CoreOutput, batch: Batch, *, with_stream: bool) -> list[SegmentResult]:
         target = batch.target(self.name)
         assert isinstance(target, Padded)
         emissions = self.emissions(output.steps)
-        lagged = [None] * len(target.lengths) if self.lag_steps is None else self.lagged(emissions).unpad()
+        lagged = self.lagged(emissions).unpad() if with_stream else [None] * len(target.lengths)
         columns = (
             target.unpad(),
             self.path(emissions).unpad(),
@@ -276,14 +262,15 @@ class Segment(nn.Module):
 
     def metrics(self, results: Sequence[SegmentResult]) -> dict[str, Any]:
         """Those of `metrics.segmentation` for the path; the same for the labels of single steps (`argmax_...`) and of a
-        stream (`lag_...`); mean average precision of frames; under iob2 the F1 of spans.
+        stream (`lag_...`), where the results have them; mean average precision of frames; under iob2 the F1 of spans.
         """
         background = self._background_index
         targets = [result.target for result in results]
         metrics = segmentation([result.path for result in results], targets, background=background)
         predictions = {"argmax": [result.argmax for result in results]}
-        if self.lag_steps is not None:
-            predictions["lag"] = [result.lagged for result in results if result.lagged is not None]
+        lagged = [result.lagged for result in results if result.lagged is not None]
+        if lagged:
+            predictions["lag"] = lagged
         for prefix, labels in predictions.items():
             values = segmentation(labels, targets, background=background)
             metrics |= {f"{prefix}_{name}": value for name, value in values.items() if isinstance(value, float)}

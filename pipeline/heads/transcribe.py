@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from pipeline.data.batch import Batch
 from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
+from pipeline.heads.targets import WordsTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.edit_distance import edit_distance
 from pipeline.metrics.sequence import word_error_rate
@@ -99,7 +100,7 @@ class Transcribe(nn.Module):
         self.name, self.vocabulary, self.rate = name, vocabulary, rate
         self.beam_width, self.lm_weight, self.word_bonus, self.lm_order = beam_width, lm_weight, word_bonus, lm_order
         self.blank = len(vocabulary)
-        self._word_ids = {word: i for i, word in enumerate(vocabulary.names)}
+        self.target = WordsTarget({word: i for i, word in enumerate(vocabulary.names)}, self.blank + 1)
         self.dropout = nn.Dropout(dropout)
         self.emission = nn.Linear(input_size, self.blank + 1)
         # rows: each word, then the start; columns: each word, then the end; all equally probable before `fit_rows`
@@ -112,13 +113,6 @@ class Transcribe(nn.Module):
             sentences = [row.captions[0].split() for row in rows if row.captions]
             model = NgramModel.fit(sentences, order=self.lm_order, vocabulary=self.vocabulary.names)
             self.get_buffer("bigrams").copy_(torch.from_numpy(model.bigram_table(self.vocabulary.names)))
-
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The words (L,) int64 of the first caption; V + 1 for a word outside the vocabulary."""
-        if not row.captions:
-            return None
-        ids = [self._word_ids.get(word, self.blank + 1) for word in row.captions[0].split()]
-        return torch.tensor(ids, dtype=torch.int64)
 
     def log_probabilities(self, output: CoreOutput) -> Padded:
         """(B, T, V + 1) float32: of each word and, last, of the blank at every step."""

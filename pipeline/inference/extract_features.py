@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.data.feature_store import Features, FeatureStore
 from pipeline.encoders.cnn_runtime import FeatureExtractor
 from pipeline.media.clock import Clock
+from pipeline.media.damage import add_damage, damages_of
 from pipeline.media.decode import Backend, decode
 from pipeline.media.sniff import MediaError, sniff
 from pipeline.media.transform import Transform
@@ -25,13 +26,15 @@ class Extraction:
     """The result of an extraction.
 
     num_stored: videos whose features were in the store before. num_extracted, num_looks: videos extracted now, and
-    their looks. failed: video -> (status, sentence).
+    their looks. failed: video -> (status, sentence). damaged: video -> what is cut or damaged in it; the store has what
+    could be decoded.
     """
 
     num_stored: int = 0
     num_extracted: int = 0
     num_looks: int = 0
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    damaged: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def extract(
@@ -61,6 +64,8 @@ def extract(
                 store.write(video, features)
                 result.num_extracted += 1
                 result.num_looks += len(features.times)
+            if damages := damages_of(store.warnings(video)):
+                result.damaged[str(video)] = damages
         except MediaError as error:
             result.failed[str(video)] = (error.status, str(error))
         except OSError as error:
@@ -80,4 +85,5 @@ def extract_one(
         values.append(extractor(clip.frames))
         times.append(clip.times)
         warnings = clip.warnings
+    warnings = add_damage(video, warnings)
     return Features(np.concatenate(values).astype(np.float16), np.concatenate(times), warnings)

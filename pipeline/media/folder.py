@@ -7,66 +7,92 @@ becomes an InputFile with a problem, so every input has a row. Knows nothing abo
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-_SUFFIXES = """
-    3g2 3gp 264 265 asf avi divx dv f4v flv h264 h265 hevc ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts
-    mxf nut ogm ogv rm rmvb ts vob webm wmv xvid y4m
-"""
-VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-"""How the names of video files end, in lower case, with the dot."""
+from pipeline.media.search import (
+    VIDEO_SUFFIXES,
+    InputFile,
+    LeftOut,
+    frame_folders_sentence,
+    is_hidden,
+    is_video,
+    problem,
+    relative_name,
+    walk,
+)
+from pipeline.media.similar_paths import did_you_mean_path
+from pipeline.media.text_file import read_lines_of
+
+__all__ = ["VIDEO_SUFFIXES", "InputFile", "find_texts", "find_videos"]
+
+Log = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class InputFile:
-    """One video or line of text to read.
-
-    name: its name in the results, a relative posix path, unique among all inputs. problem: empty, or "code: sentence"
-    for an input that cannot be read (missing, unreadable, not_regular_file, no_videos, no_texts, link_outside). text:
-    the line, where the input is a line of a text.
-    """
-
-    path: Path
-    name: str
-    problem: str = ""
-    text: str | None = None
+def _no_log(line: str) -> None:
+    """Drop the line: the caller does not want to know what is left out."""
 
 
-def find_videos(inputs: Sequence[str], follow_links: bool = False) -> list[InputFile]:
+@dataclass
+class _Find:
+    """How inputs are searched. left_out: what the searches so far did not take. comments: lines of lists."""
+
+    follow_links: bool
+    left_out: LeftOut = field(default_factory=LeftOut)
+    comments: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """A line for each kind of what was left out."""
+        lines = self.left_out.sentences()
+        if self.comments:
+            shown = ", ".join(repr(line) for line in self.comments[:3])
+            lines.append(f"{len(self.comments):,} lines of lists begin with # and name no file: comments ({shown})")
+        return lines
+
+
+def find_videos(inputs: Sequence[str], follow_links: bool = False, log: Log = _no_log) -> list[InputFile]:
     """Files (kept whatever their suffix), folders (all videos in them by suffix, at any depth, sorted), globs ("**"
-    at any depth), and lists ("@list" or a .txt file: one path a line, relative to the list's folder, # for comments).
+    at any depth), and lists ("@list" or a .txt file: one path a line, relative to the list's folder; a line that
+    begins with # and names no file is a comment).
 
     The names of the videos of a single folder are relative to it. With other inputs they begin with the name of the
-    folder, so that names stay the same when files are added. A path that is reached twice occurs once. A link that
-    leads out of its folder is a problem unless follow_links; loops of links end. Nothing raises: an input that cannot
-    be read is an InputFile with a problem.
+    folder, so that names stay the same when files are added. A path that is reached twice occurs once. Hidden files
+    and folders of operating systems are left out, unless they are inputs themselves. A link that leads out of its
+    folder is a problem unless follow_links; loops of links end. Nothing raises: an input that cannot be read is an
+    InputFile with a problem. `log` takes a line for each kind of what is left out.
     """
     files: dict[str, InputFile] = {}
+    find = _Find(follow_links)
     for text in inputs:
-        for file in expand(text, follow_links, is_alone=len(inputs) == 1):
+        for file in expand(text, find, is_alone=len(inputs) == 1):
             files.setdefault(os.path.abspath(file.path), file)
+    for line in find.sentences():
+        log(line)
     return unique_names(list(files.values()))
 
 
-def find_texts(inputs: Sequence[str]) -> list[InputFile]:
+def find_texts(inputs: Sequence[str], follow_links: bool = False, log: Log = _no_log) -> list[InputFile]:
     """Text files, folders of them (.txt), globs, and "-" for standard input.
 
-    One InputFile for each line that is not blank; its name is FILE:LINE. Nothing raises: an input that cannot be read
-    is an InputFile with a problem.
+    One InputFile for each line that is not blank; its name is FILE:LINE. Folders are searched as by find_videos.
+    Nothing raises: an input that cannot be read is an InputFile with a problem.
     """
     lines: list[InputFile] = []
+    left_out = LeftOut()
     for text in inputs:
-        paths = [Path(text)]
+        files = [InputFile(Path(text), "")]
         if os.path.isdir(text):
-            paths = sorted(Path(text).rglob("*.txt"))
+            files = list(walk(Path(text), frozenset({".txt"}), follow_links, left_out))
         elif glob.has_magic(text) and not os.path.lexists(text):
-            paths = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if os.path.isfile(match)]
-        if not paths:
+            matches = sorted(glob.glob(text, recursive=True))
+            files = [InputFile(Path(match), "") for match in matches if os.path.isfile(match)]
+        if not files:
             lines.append(problem(Path(text), "no_texts", "There is no text file", "Texts are files that end in .txt"))
-        for path in paths:
-            lines += read_lines(path)
+        for file in files:
+            lines += [file] if file.problem else read_lines(file.path)
+    for line in left_out.sentences():
+        log(line)
     return unique_names(lines)
 
 
@@ -74,124 +100,102 @@ def read_lines(path: Path) -> Iterator[InputFile]:
     """The lines of one text file, or of standard input."""
     name = "-" if str(path) == "-" else relative_name(path)
     try:
-        text = sys.stdin.read() if name == "-" else path.read_text("utf-8-sig")
+        texts = sys.stdin.read().splitlines() if name == "-" else read_lines_of(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = f"The text cannot be read: {getattr(error, 'strerror', None) or error}"
         yield problem(path, "unreadable", reason, "A text is a file of UTF-8 lines")
         return
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    lines = [(number, line.strip()) for number, line in enumerate(texts, start=1)]
     if not any(line for _, line in lines):
         yield problem(path, "no_texts", "The file is empty", "A text has at least one line")
     yield from (InputFile(path / str(number), f"{name}:{number}", text=line) for number, line in lines if line)
 
 
-def expand(text: str, follow_links: bool, is_alone: bool) -> Iterator[InputFile]:
+def expand(text: str, find: _Find, is_alone: bool) -> Iterator[InputFile]:
     """The videos of one input."""
     if text.startswith("@") and not os.path.lexists(text):
-        yield from read_list(Path(text[1:]), follow_links)
+        yield from read_list(Path(text[1:]), find)
     elif text.lower().endswith(".txt") and os.path.isfile(text):
-        yield from read_list(Path(text), follow_links)
+        yield from read_list(Path(text), find)
     else:
-        yield from expand_path(text, follow_links, is_alone)
+        yield from expand_path(text, find, is_alone)
 
 
-def expand_path(text: str, follow_links: bool, is_alone: bool) -> Iterator[InputFile]:
+def expand_path(text: str, find: _Find, is_alone: bool) -> Iterator[InputFile]:
     """The videos of a file, a folder or a glob."""
     path = Path(text)
     if "\0" in text or not text:
         shown = Path(text.replace("\0", "\\0"))
         yield problem(shown, "missing", "This is no path", "A path is not empty and has no NUL character")
     elif os.path.isdir(path):
-        yield from search_folder(path, follow_links, is_alone)
+        yield from search_folder(path, find, is_alone)
     elif os.path.lexists(path):
         yield InputFile(path, relative_name(path))
     elif glob.has_magic(text):
-        matches = sorted(glob.glob(text, recursive=True))
-        is_any_suffix = glob.has_magic(Path(text).suffix) or not Path(text).suffix
-        videos = [match for match in matches if not os.path.isdir(match) and (is_video(match) or not is_any_suffix)]
-        if not videos:
-            yield problem(path, "missing", "The pattern matches no video", "A pattern is like 'videos/**/*.mp4'")
-        yield from (InputFile(Path(video), relative_name(Path(video))) for video in videos)
+        yield from expand_glob(text, find)
     else:
-        yield problem(path, "missing", "There is no file or folder of this name", "An input exists on the disk")
+        similar = did_you_mean_path(path)
+        correct = "An input exists on the disk" + (f".{similar}" if similar else "")
+        yield problem(path, "missing", "There is no file or folder of this name", correct)
 
 
-def search_folder(folder: Path, follow_links: bool, is_alone: bool) -> Iterator[InputFile]:
+def expand_glob(text: str, find: _Find) -> Iterator[InputFile]:
+    """The videos that a pattern names. A folder of the pattern that exists is itself, also with [ ] in its name."""
+    path = Path(text)
+    above = next((parent for parent in path.parents if os.path.isdir(parent)), Path())
+    inner = os.path.relpath(text, above) if above != Path() else text
+    pattern = os.path.join(glob.escape(str(above)), inner) if above != Path() else text
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(match)]
+    is_any_suffix = glob.has_magic(path.suffix) or not path.suffix
+    videos = [match for match in matches if is_video(match.name) or not is_any_suffix]
+    hidden = {match for match in videos if any(map(is_hidden, match.relative_to(above).parts[:-1]))}
+    find.left_out.hidden += [match.as_posix() for match in videos if match in hidden]
+    if not set(videos) - hidden:
+        yield problem(path, "missing", "The pattern matches no video", "A pattern is like 'videos/**/*.mp4'")
+    yield from (InputFile(video, relative_name(video)) for video in videos if video not in hidden)
+
+
+def search_folder(folder: Path, find: _Find, is_alone: bool) -> Iterator[InputFile]:
     """All videos below the folder, sorted; a problem for each part that cannot be read."""
     count = 0
-    for file in walk(folder, os.path.realpath(folder), set(), follow_links):
+    left_out = LeftOut()
+    for file in walk(folder, VIDEO_SUFFIXES, find.follow_links, left_out):
         count += 1
         inner = file.path.relative_to(folder)
         name = relative_name(folder) if file.path == folder else inner.as_posix() if is_alone else None
         yield replace(file, name=name or (Path(relative_name(folder)) / inner).as_posix())
     if not count:
-        correct = "Videos are recognised by their suffix (.mp4, .avi, ...)"
-        yield problem(folder, "no_videos", "The folder has no video", correct)
+        frames = left_out.frame_folders
+        reason = frame_folders_sentence(frames) if frames else "The folder has no video"
+        yield problem(folder, "no_videos", reason, "Videos are recognised by their suffix (.mp4, .avi, ...)")
+        left_out.frame_folders = []
+    find.left_out.add(left_out)
 
 
-def walk(folder: Path, root: str, visited: set[tuple[int, int]], follow_links: bool) -> Iterator[InputFile]:
-    """The videos below a folder, depth first, by name.
-
-    root: the real path that links may not leave. visited: (device, inode) of the folders so far.
-    """
+def read_list(path: Path, find: _Find) -> Iterator[InputFile]:
+    """The inputs in a list, relative to its folder. A line that names a file is that file, whatever it begins with."""
     try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            return
-        visited.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        yield problem(folder, "unreadable", f"The folder cannot be read: {error.strerror}", "A folder is readable")
+        lines = read_lines_of(path, errors="surrogateescape")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"The list cannot be read: {getattr(error, 'strerror', None) or error}"
+        yield problem(path, "unreadable", reason, "A list is a readable text file")
         return
-    for entry in entries:
-        path = folder / entry.name
-        is_folder = os.path.isdir(path)  # entry.is_dir() raises for a link to itself
-        if not is_folder and not is_video(entry.name):
+    count = 0
+    for line in lines:
+        text = next((name for name in (line, line.strip()) if name and _exists(path.parent, name)), line.strip())
+        if not text.strip():
             continue
-        is_inside = (os.path.realpath(path) + os.sep).startswith(root.rstrip(os.sep) + os.sep)
-        if entry.is_symlink() and not follow_links and not is_inside:
-            yield problem(path, "link_outside", "The link leads out of the folder", "Only links inside it are followed")
-        elif is_folder:
-            count = 0
-            for file in walk(path, root, visited, follow_links):
-                count += 1
-                yield file
-            if not count and is_video(entry.name):
-                yield problem(path, "not_regular_file", "It is a folder with the name of a video", "A video is a file")
-        else:
-            yield InputFile(path, "")
-
-
-def read_list(path: Path, follow_links: bool) -> Iterator[InputFile]:
-    """The inputs in a list, relative to its folder."""
-    try:
-        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        yield problem(
-            path, "unreadable", f"The list cannot be read: {error.strerror}", "A list is a readable text file"
-        )
-        return
-    inputs = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    if not inputs:
+        if text.startswith("#") and not _exists(path.parent, text):
+            find.comments.append(text)
+            continue
+        count += 1
+        yield from expand_path(os.path.join(path.parent, text), find, is_alone=False)
+    if not count:
         yield problem(path, "no_videos", "The list is empty", "A list has one path a line")
-    for line in inputs:
-        yield from expand_path(os.path.join(path.parent, line), follow_links, is_alone=False)
 
 
-def problem(path: Path, code: str, reason: str, correct: str) -> InputFile:
-    """An InputFile for an input that gives no video. reason: what is wrong. correct: what would be right."""
-    sentence = f"{reason} ({str(path)!r}). {correct}. Correct the input or leave it out."
-    return InputFile(path, relative_name(path), f"{code}: {sentence}")
-
-
-def is_video(name: str) -> bool:
-    """Whether a file has the suffix of a video."""
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
-
-
-def relative_name(path: Path) -> str:
-    """A relative path without ".." as it was given, of any other path the last part."""
-    return path.name or str(path) if path.is_absolute() or ".." in path.parts else path.as_posix()
+def _exists(folder: Path, name: str) -> bool:
+    return "\0" not in name and os.path.lexists(os.path.join(folder, name))
 
 
 def unique_names(files: list[InputFile]) -> list[InputFile]:

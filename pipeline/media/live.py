@@ -54,6 +54,13 @@ class _WorkerTimeout(Exception):
     pass
 
 
+PIPE_ADVICE = (
+    " A pipe cannot be read backwards, and most MP4 and MOV files need that. Give the file by its path, or send "
+    "MPEG-TS (ffmpeg -i FILE -c copy -f mpegts - | unreel watch - --model DIR)."
+)
+"""What to do where a pipe could not be decoded."""
+
+
 class LiveSource:
     """Starts to read at once. Use it as a context manager: its end stops the worker.
 
@@ -192,7 +199,8 @@ class LiveSource:
                 elif kind == "end":
                     return "ok", "", tuple(message["warnings"])
                 elif kind == "failed":
-                    return message["status"], message["error"], warnings
+                    advice = PIPE_ADVICE if self.source.kind == "pipe" else ""
+                    return message["status"], message["error"] + advice, warnings
         except _WorkerTimeout:
             sentence = (
                 f"No frame arrived for {self.patience:g} seconds, so the worker process was killed. "

@@ -9,6 +9,8 @@ import re
 import stat
 from pathlib import Path
 
+from pipeline.media.search import frame_folder, frame_folders_sentence
+
 HEAD_BYTES = 4096
 MAX_BOXES = 10_000  # a fragmented MP4 has two a fragment; a hostile one a million
 
@@ -45,6 +47,7 @@ IMAGES = (
     b"\0\0\0\x0cjP  ",
 )
 IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
+APPLE_DOUBLE = b"\x00\x05\x16\x07"  # "._x.mp4": what macOS keeps beside x.mp4 on disks of other systems
 MP4_TYPES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"uuid", b"pnot")
 START_CODES = "mpeg,mpegvideo,m4v,h264,hevc,vvc,cavsvideo,vc1"  # MPEG program and elementary streams begin alike
 AUDIO = "mp3,flac,wav,w64,aac,ac3,eac3,aiff,caf,amr,ape,wv,au"  # opened only to report that there is no video stream
@@ -96,7 +99,15 @@ def sniff(path: str | os.PathLike[str]) -> str:
     if demuxers:
         return demuxers
     if head.startswith(IMAGES) or head[8:12] == b"WEBP" or head[8:12] in IMAGE_BRANDS:
-        raise not_a_video(f"The file is an image ({head[:12]!r}).")
+        is_animation = head.startswith((b"GIF8", b"\x89PNG")) or head[8:12] == b"WEBP"
+        raise MediaError(
+            "failed:not_a_video",
+            f"The file is an image ({head[:12]!r}). A video is needed. "
+            + ("If it is an animation, make a video of it (ffmpeg -i a.gif a.mp4). " if is_animation else "")
+            + "Of images that are the frames of a clip, make one (ffmpeg -i %03d.jpg clip.mp4). Else leave it out.",
+        )
+    if head.startswith(APPLE_DOUBLE):
+        raise not_a_video("The file is an AppleDouble file of macOS: notes about a file beside it, and no video.")
     if is_text(head):
         raise not_a_video(f"The file is text ({text[:24]!r}).")
     raise not_a_video(f"The file does not begin like any known video format ({head[:12]!r}).")
@@ -106,6 +117,9 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
     """The first bytes of a regular file. Raises MediaError failed:unreadable or failed:not_regular_file."""
     try:
         mode = os.stat(path).st_mode
+        frames = frame_folder(path) if stat.S_ISDIR(mode) else None
+        if frames:
+            raise MediaError("failed:not_regular_file", frame_folders_sentence([frames]))
         if not stat.S_ISREG(mode):
             raise MediaError(
                 "failed:not_regular_file",

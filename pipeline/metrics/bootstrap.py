@@ -8,11 +8,17 @@ bootstrap (Field & Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. 
 in 2,000 simulated data sets (five normal items in each group), a 95 % interval of the mean of 6, 10 and 30 groups
 contained the true mean in about 88, 90 and 93 % of the cases. With fewer than two groups the interval is (nan, nan),
 not a point.
+
+A bootstrap collapses where every draw gives the same: 9 right of 9 would be "1.000 to 1.000". There, and with fewer
+than three groups, `ratio_interval` gives the Wilson interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22; Brown,
+Cai & DasGupta 2001, Statistical Science 16): 9 of 9 is 0.70 to 1.00.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -85,16 +91,62 @@ def ratio_interval(
     repeats: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    is_share: bool = True,
 ) -> tuple[float, float]:
     """The confidence interval of sum(numerators) / sum(denominators), each (N,). Without denominators: of the mean.
 
     Examples. Accuracy: is-correct and None. Frame accuracy: correct frames and frames of each video. F1: 2 tp and
     2 tp + fp + fn of each video.
+
+    A share of counts gets the Wilson interval where all or none are right, and where there are fewer than three groups.
+    Its n is the number of groups, because the items of one group may all be right for the same reason. Items that count
+    nothing (a denominator of 0) make no group. is_share: false for means of other numbers (CIDEr-D, errors, nats),
+    which have the bootstrap alone.
     """
     above = torch.as_tensor(numerators, dtype=torch.float64).detach()
     below = torch.ones_like(above) if denominators is None else torch.as_tensor(denominators, dtype=torch.float64)
     rows = torch.stack([above, below.detach()], 1)
+    _check_level(level, repeats)
+    if is_share and _are_counts(rows):
+        total, right = float(rows[:, 1].sum()), float(rows[:, 0].sum())
+        counted = [i for i, weight in enumerate(rows[:, 1].tolist()) if weight]
+        names = range(len(rows)) if groups is None else groups if isinstance(groups, Sequence) else groups.tolist()
+        if len(names) == len(rows) and counted:
+            num_groups = len({names[i] for i in counted})
+            if num_groups < 3 or right in (0, total):
+                return wilson_interval(right / total, num_groups, level=level)
     return sums_interval(_ratio, rows, groups, repeats=repeats, level=level, seed=seed)
+
+
+def wilson_interval(share: float, count: float, *, level: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of a share in [0, 1] of `count` independent items; (nan, nan) without items.
+
+    Raises ValueError for a level that is not between 0 and 1.
+    """
+    _check_level(level)
+    assert 0 <= share <= 1, "a share lies between 0 and 1"
+    if count <= 0:
+        return float("nan"), float("nan")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    low = 0.0 if share == 0 else (middle - half) / scale
+    return low, 1.0 if share == 1 else (middle + half) / scale
+
+
+def _are_counts(rows: Tensor) -> bool:
+    """Whether each row (N, 2) is a whole number of a whole number: 0 <= right <= count."""
+    above, below = rows[:, 0], rows[:, 1]
+    return bool(((rows == rows.round()) & (rows >= 0)).all() and (above <= below).all())
+
+
+def _check_level(level: float, repeats: int = 1) -> None:
+    if repeats < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"repeats={repeats}, level={level}: an interval needs at least one repeat and a level between 0 and 1, "
+            "for example 0.95."
+        )
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
@@ -118,11 +170,7 @@ def _sorted_by_group(groups: Groups, count: int) -> tuple[np.ndarray, np.ndarray
 
 def _draws(num_groups: int, repeats: int, level: float, seed: int) -> Iterator[np.ndarray]:
     """Draw num_groups groups with replacement, `repeats` times. There is no draw from fewer than two groups."""
-    if repeats < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"repeats={repeats}, level={level}: an interval needs at least one repeat and a level between 0 and 1, "
-            "for example 0.95."
-        )
+    _check_level(level, repeats)
     random = np.random.default_rng(seed)
     for _ in range(repeats if num_groups > 1 else 0):
         yield random.integers(num_groups, size=num_groups)

@@ -1,8 +1,9 @@
 """Early recognition: how soon a prediction is correct, and how soon it no longer changes.
 
-In: for each clip its label, and logits (T, C): row t is the prediction after steps 0..t. Lists, arrays or CPU tensors;
-clips differ in T. Out: numbers. It knows nothing of models or seconds: divide steps by the rate to get seconds. Clips
-without a step have no prediction and are left out.
+In: for each clip its label, and logits (T, C): row t is the prediction after steps 0..t. Where only the most probable
+class counts, the classes (T,) do as well. Lists, arrays or CPU tensors; clips differ in T. Out: numbers. It knows
+nothing of models or seconds: divide steps by the rate to get seconds. Clips without a step have no prediction and are
+left out.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def early_curve(
-    prefix_logits: Sequence[Any], labels: Sequence[int], fractions: Sequence[float] = FRACTIONS
+    prefixes: Sequence[Any], labels: Sequence[int], fractions: Sequence[float] = FRACTIONS
 ) -> list[tuple[float, float]]:
-    """(fraction, accuracy after ceil(fraction * T) steps) for each fraction in (0, 1] (Ryoo 2011, ICCV)."""
+    """(fraction, accuracy after ceil(fraction * T) steps) for each fraction in (0, 1] (Ryoo 2011, ICCV).
+
+    prefixes: logits (T, C) or classes (T,) of each clip.
+    """
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise ValueError(f"{fraction} is no part of a clip. Give fractions above 0 and up to 1.")
-    clips = [(logits.argmax(-1), label) for logits, label in _clips(prefix_logits, labels)]
+    clips = [(_classes(prefix), label) for prefix, label in _clips(prefixes, labels)]
     curve = []
     for fraction in fractions:
         # 1e-9 is subtracted because 0.55 * 100 is 55.00000000000001, and means 55
@@ -35,15 +39,17 @@ def early_curve(
     return curve
 
 
-def decision_step(logits: Any) -> int:
-    """Logits (T, C), T >= 1 -> the number of steps after which the prediction no longer changes, 1..T."""
-    predicted = torch.as_tensor(logits).argmax(-1)
+def decision_step(prefix: Any) -> int:
+    """Logits (T, C) or classes (T,), T >= 1 -> after how many steps the prediction no longer changes, 1..T."""
+    predicted = _classes(torch.as_tensor(prefix))
     changes = (predicted != predicted[-1]).nonzero()
     return int(changes[-1]) + 2 if len(changes) else 1
 
 
-def mean_time_to_decision(prefix_logits: Sequence[Any], labels: Sequence[int]) -> dict[str, float | int]:
+def mean_time_to_decision(prefixes: Sequence[Any], labels: Sequence[int]) -> dict[str, float | int]:
     """When a prediction becomes final: from which step on it no longer changes, correct or not.
+
+    prefixes: logits (T, C) or classes (T,) of each clip.
 
     `decision_share` and `decision_steps`: means over all clips of that step / T, and of that step. `right_share` and
     `right_steps`: the same over the clips whose final prediction is correct (nan if there is none). `right`: the number
@@ -52,8 +58,8 @@ def mean_time_to_decision(prefix_logits: Sequence[Any], labels: Sequence[int]) -
     The step is known only after the end of the clip (compare the minimum prediction length of Xing et al. 2009, IJCAI).
     `decide_at` is a rule that can be used while the clip still runs.
     """
-    clips = _clips(prefix_logits, labels)
-    rows = [(decision_step(logits), len(logits), int(logits[-1].argmax()) == label) for logits, label in clips]
+    clips = [(_classes(prefix), label) for prefix, label in _clips(prefixes, labels)]
+    rows = [(decision_step(classes), len(classes), int(classes[-1]) == label) for classes, label in clips]
     correct = [row for row in rows if row[2]]
     return {
         "decision_share": _mean([steps / length for steps, length, _ in rows]),
@@ -91,11 +97,16 @@ def decide_at(
     }
 
 
-def _clips(prefix_logits: Sequence[Any], labels: Sequence[int]) -> list[tuple[Tensor, int]]:
-    if len(prefix_logits) != len(labels):
-        raise ValueError(f"There are {len(prefix_logits)} clips and {len(labels)} labels. Give one label a clip.")
-    clips = [torch.as_tensor(logits, dtype=torch.float64).detach() for logits in prefix_logits]
-    return [(logits, int(label)) for logits, label in zip(clips, labels, strict=True) if len(logits)]
+def _classes(prefix: Tensor) -> Tensor:
+    """Logits (T, C) or classes (T,) -> classes (T,)."""
+    return prefix if prefix.ndim == 1 else prefix.argmax(-1)
+
+
+def _clips(prefixes: Sequence[Any], labels: Sequence[int]) -> list[tuple[Tensor, int]]:
+    if len(prefixes) != len(labels):
+        raise ValueError(f"There are {len(prefixes)} clips and {len(labels)} labels. Give one label a clip.")
+    clips = [torch.as_tensor(prefix, dtype=torch.float64).detach() for prefix in prefixes]
+    return [(prefix, int(label)) for prefix, label in zip(clips, labels, strict=True) if len(prefix)]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
+from pipeline.data.dataset import Target
 from pipeline.data.manifest_rows import Row
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Prediction, ScoredSpans
@@ -37,8 +38,9 @@ class Head(Protocol):
     is_per_step: bool
     """Whether the target has one entry for each step. Such a target is reordered together with the steps."""
 
-    def target(self, row: Row, times: np.ndarray) -> Tensor | None:
-        """The target of one sample with looks at `times` (T,) seconds; None where the row has no such annotation."""
+    @property
+    def target(self) -> Target:
+        """What the head learns from a row: small, and without modules, because every loading process gets a copy."""
         ...
 
     def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
@@ -104,6 +106,15 @@ class StreamingHead(Protocol):
 
         Also returns the prediction for the whole stream, where a memory of constant size is enough for it; else None.
         """
+        ...
+
+
+@runtime_checkable
+class StreamEvaluatedHead(Protocol):
+    """A head whose labels in a stream differ from those of the whole sequence, and are measured beside them."""
+
+    def results_with_stream(self, output: CoreOutput, batch: Batch) -> list[Result]:
+        """The same as `results`, with the labels of a stream. This is slow, so only the final table asks for it."""
         ...
 
 

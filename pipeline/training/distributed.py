@@ -127,11 +127,11 @@ def device_of(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"training.device = '{name}' is no device. Use auto, cpu, cuda or cuda:1.") from None
+        raise ConfigError(f"The device '{name}' is no device. Use auto, cpu, cuda or cuda:1.") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ConfigError(
-            f"training.device = '{name}', but torch finds {torch.cuda.device_count()} CUDA devices here. Use "
-            "auto or cpu."
+            f"The device '{name}' is not here: torch finds {torch.cuda.device_count()} CUDA devices on this machine. "
+            "Use auto or cpu (training.device of a training, --device of the other commands)."
         )
     return torch.device("cuda", local_rank) if device.type == "cuda" and device.index is None else device
 

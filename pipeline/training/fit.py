@@ -20,11 +20,13 @@ from pipeline.config.training import TrainingSection
 from pipeline.data.batch import Batch
 from pipeline.data.dataset import RowDataset
 from pipeline.evaluation.evaluate_dataset import evaluate_dataset
+from pipeline.evaluation.monitor import monitor_of
 from pipeline.models.model import Model
 from pipeline.models.recurrent.core import Core
 from pipeline.models.recurrent.gate_saturation import gate_saturation
 from pipeline.training.adversarial import adversarial_heads, first_step, show, stop_reason
 from pipeline.training.distributed import DistributedContext, Interrupted, StopSignal, seed_step
+from pipeline.training.epoch_line import EpochLine
 from pipeline.training.loader import count_steps, make_loader, make_sampler
 from pipeline.training.optimizer import PlayerOptimizer
 from pipeline.training.resume import (
@@ -44,7 +46,8 @@ ADVERSARIAL_PATIENCE = 20  # rows of the log
 class Session:
     """What stays the same during a training.
 
-    tracker: gets the rows, and names the folder of the run. log: gets messages for the user.
+    tracker: gets the rows, and names the folder of the run. log: gets messages for the user. content: a digest of the
+    files of the training rows, and of what the first weights were trained on; a run continues only with the same.
     """
 
     model: Model
@@ -53,6 +56,7 @@ class Session:
     tracker: Tracker
     log: Callable[[str], None]
     started: float = field(default_factory=time.monotonic)
+    content: str = ""
 
 
 def fit(session: Session, train: RowDataset, validation: RowDataset | None, workers: int) -> Progress:
@@ -66,9 +70,12 @@ def fit(session: Session, train: RowDataset, validation: RowDataset | None, work
     _check_rows(train)
     sampler = make_sampler(train, settings, context)
     optimizers = _optimizers(model, settings, count_steps(sampler, settings.epochs))
-    progress = load_state(session.tracker.folder, model, optimizers, data_digest(train), context)
+    progress = load_state(session.tracker.folder, model, optimizers, data_digest(train, session.content), context)
     players = {player: _player_module(model, player, context) for player in optimizers}
     load_epoch = make_loader(train, sampler, workers)
+    first = progress.epoch + progress.batch / max(1, len(sampler))
+    if validation is not None and progress.step == 0:
+        _check_monitor(session, validation)
     with StopSignal() as stop:
         while progress.epoch < settings.epochs and not progress.is_finished:
             sampler.epoch, sampler.skip = progress.epoch, progress.batch
@@ -77,14 +84,14 @@ def fit(session: Session, train: RowDataset, validation: RowDataset | None, work
                 if not model.training:  # train() visits all modules of the CNN: 1/5 of a step where the CNN is frozen
                     model.train()
                 seed_step(settings.seed, progress.step, context.rank)
-                lr = _train_step(session, players, optimizers, batch, progress)
+                rates = _train_step(session, players, optimizers, batch, progress)
                 if progress.step % settings.log_every == 0:
-                    _check_adversarial(session, progress, _log_means(session, progress, lr))
+                    _check_adversarial(session, progress, _log_means(session, progress, rates))
                 if progress.step % settings.sample_every == 0 and context.is_first:
                     show(model, batch, session.tracker, progress.step)
                 if progress.batch == len(sampler):
                     _log_gates(session, progress, batch)
-                    _end_epoch(session, progress, validation)
+                    _end_epoch(session, progress, validation, first)
                 is_over = progress.is_finished or progress.epoch == settings.epochs
                 if is_over and context.world_size > 1:
                     context.check_equal(trainable_weights(model).values(), progress.step)
@@ -108,6 +115,21 @@ def _check_rows(train: RowDataset) -> None:
             "No row is left to train on. Training needs at least one row. Check data.split, the splits of the "
             "manifest, and the videos that could not be read."
         )
+
+
+def _check_monitor(session: Session, validation: RowDataset) -> None:
+    """Name the metric that chooses the best epoch, and raise ValueError before the training where there is no such
+    metric.
+
+    It measures the new model once. A critic's generator has nothing to measure before its training.
+    """
+    model, setting = session.model, session.settings.monitor
+    monitor = monitor_of({name: model.head(name) for name in model.heads}, setting)
+    if setting is not None and not adversarial_heads(model):
+        batch_size, device = session.settings.batch_size, session.context.device
+        monitor.score(evaluate_dataset(model, validation, batch_size=batch_size, device=device).metrics())
+    if setting is not None or len(model.heads) > 1:
+        session.log(f"the best epoch is chosen by {monitor}")
 
 
 def _optimizers(model: Model, settings: TrainingSection, total_steps: int) -> dict[str, PlayerOptimizer]:
@@ -151,10 +173,11 @@ def _train_step(
     optimizers: Mapping[str, PlayerOptimizer],
     batch: Batch,
     progress: Progress,
-) -> float:
-    """Update every player once. Adds the losses to the sums and counts the step; returns the learning rate."""
+) -> dict[str, float]:
+    """Update every player once. Adds losses and norms to the sums and counts the step; returns the learning rates."""
     settings, context = session.settings, session.context
-    lr, next_state = 0.0, progress.core_state
+    rates: dict[str, float] = {}
+    next_state = progress.core_state
     heads = adversarial_heads(session.model)
     for head in heads.values():
         head.is_adversarial = not head.pretrain_share or progress.step >= optimizers["model"].restart_step
@@ -166,15 +189,25 @@ def _train_step(
             loss = torch.stack(list(terms.values())).sum()
         numbers = optimizers[player].step(loss, progress.step)
         losses = {f"loss/{name}": float(value.detach()) for name, value in terms.items()}
-        for name, value in {"loss": float(loss.detach()), **losses, "grad_norm": numbers["grad_norm"]}.items():
+        of_player = {_player_key(player, name): value for name, value in numbers.items()}
+        rates |= {name: value for name, value in of_player.items() if "grad_norm" not in name}
+        norms = {name: value for name, value in of_player.items() if "grad_norm" in name}
+        for name, value in {_player_key(player, "loss"): float(loss.detach()), **losses, **norms}.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + value
-        lr = numbers["lr"]
         if settings.tbptt and player == "model":
             next_state = tuple(s.detach() for s in state)
     if settings.tbptt:
         progress.core_state = next_state
     progress.step, progress.batch, progress.count = progress.step + 1, progress.batch + 1, progress.count + 1
-    return lr
+    return rates
+
+
+def _player_key(player: str, name: str) -> str:
+    """The key of a number of one player in metrics.jsonl: "lr" of the model, "critic_lr/clip" of the critic of `clip`.
+
+    Numbers of two players are never added up.
+    """
+    return name if player == "model" else f"critic_{name}/{player}"
 
 
 def _is_bf16(settings: TrainingSection, context: DistributedContext) -> bool:
@@ -182,11 +215,11 @@ def _is_bf16(settings: TrainingSection, context: DistributedContext) -> bool:
     return is_supported if settings.precision == "auto" else settings.precision == "bf16"
 
 
-def _log_means(session: Session, progress: Progress, lr: float) -> dict[str, float]:
+def _log_means(session: Session, progress: Progress, rates: Mapping[str, float]) -> dict[str, float]:
     """Log a row with the means over the steps since the last row and over the ranks. Returns the means."""
     means = {name: value / progress.count for name, value in session.context.mean(progress.sums).items()}
-    progress.sums, progress.count = {}, 0
-    _log_row(session, progress, "train", {**means, "lr": lr})
+    progress.sums, progress.count, progress.recent_loss = {}, 0, means["loss"]
+    _log_row(session, progress, "train", {**means, **rates})
     return means
 
 
@@ -219,17 +252,29 @@ def _log_gates(session: Session, progress: Progress, batch: Batch) -> None:
         session.tracker.log({"step": progress.step, "epoch": progress.epoch, "split": "gates", **numbers})
 
 
-def _end_epoch(session: Session, progress: Progress, validation: RowDataset | None) -> None:
-    """Evaluate on the validation rows, keep the weights of the best epoch, and count the epoch."""
+def _end_epoch(session: Session, progress: Progress, validation: RowDataset | None, first: float) -> None:
+    """Evaluate on the validation rows, keep the weights of the best epoch, log a line, and count the epoch.
+
+    first: the epoch that this process began with, as a fraction.
+    """
     settings = session.settings
-    text = f"epoch {progress.epoch + 1:>3}/{settings.epochs}"
-    if validation is not None:
-        text += _validate(session, progress, validation)
+    notes = "" if validation is None else _validate(session, progress, validation)
     if progress.best_epoch == progress.epoch:
-        text += "   best so far"
+        notes += "   best so far"
+    loss = progress.sums["loss"] / progress.count if progress.count else progress.recent_loss
+    session.log(
+        EpochLine.of(
+            progress.epoch + 1,
+            settings.epochs,
+            loss=float(loss),
+            seconds=time.monotonic() - session.started,
+            first=first,
+            notes=notes,
+            is_last=progress.is_finished,
+        )
+    )
     if validation is not None and progress.is_finished:
-        text += f"\nstopped: no better validation score for {settings.patience} epochs"
-    session.log(text)
+        session.log(f"stopped: no better validation score for {settings.patience} epochs")
     progress.epoch, progress.batch, progress.core_state = progress.epoch + 1, 0, None
 
 
@@ -238,7 +283,8 @@ def _validate(session: Session, progress: Progress, validation: RowDataset) -> s
     model, settings, context = session.model, session.settings, session.context
     evaluation = evaluate_dataset(model, validation, batch_size=settings.batch_size, device=context.device)
     metrics = evaluation.metrics()
-    score = (context.broadcast(evaluation.score), context.broadcast(-evaluation.loss))
+    monitor = monitor_of(evaluation.heads, settings.monitor)
+    score = (context.broadcast(monitor.score(metrics)), context.broadcast(-evaluation.loss))
     is_unknown = score[0] == -float("inf")  # then the loss decides, but adversarial losses are not comparable
     if score > progress.best_score or (is_unknown and adversarial_heads(model)):
         progress.best_score, progress.best_epoch = score, progress.epoch

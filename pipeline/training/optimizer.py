@@ -54,26 +54,30 @@ class PlayerOptimizer:
     ) -> None:
         self.parameters = list(parameters)
         player_ids = {id(p) for p in self.parameters}
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
         for name, p in model.named_parameters():
             if id(p) in player_ids:
-                factor = backbone_lr_factor if ".backbone." in f".{name}" else 1.0
-                groups.setdefault((factor, weight_decay if p.ndim > 1 else 0.0), []).append(p)
+                decay = weight_decay if p.ndim > 1 else 0.0
+                groups.setdefault((".backbone." in f".{name}", decay), []).append(p)
+        rates = {True: lr * backbone_lr_factor, False: lr}
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": group, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay}
-                for (factor, decay), group in groups.items()
+                {"params": group, "lr": rates[is_backbone], "base_lr": rates[is_backbone], "weight_decay": decay}
+                for (is_backbone, decay), group in groups.items()
             ],
             betas=betas,
             fused=True,
         )
+        self._prefixes = ["backbone_" if is_backbone else "" for is_backbone, _ in groups]
+        self._backbone = [p for (is_backbone, _), group in groups.items() if is_backbone for p in group]
         self.warmup, self.grad_clip = warmup, grad_clip
         self.total_steps, self.restart_step = total_steps, restart_step
 
     def step(self, loss: Tensor, step: int) -> dict[str, float]:
         """Update the parameters once, by the gradient of `loss`.
 
-        Returns grad_norm, the norm of the gradient before clipping, and lr. Raises FloatingPointError for a loss or a
+        Returns grad_norm, the norm of the gradient before clipping, and lr; where the CNN learns also its own norm and
+        rate, backbone_grad_norm and backbone_lr. Raises FloatingPointError for a loss or a
         gradient that is not finite, before any parameter has changed.
         """
         if not torch.isfinite(loss):
@@ -83,11 +87,14 @@ class PlayerOptimizer:
             group["lr"] = group["base_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        gradients = [p.grad for p in self._backbone if p.grad is not None]
+        norms = {"backbone_grad_norm": float(nn.utils.get_total_norm(gradients))} if gradients else {}
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.grad_clip))
         if not math.isfinite(norm):
             raise FloatingPointError(_not_finite("norm of the gradient", norm, step))
         self.optimizer.step()
-        return {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
+        groups = zip(self._prefixes, self.optimizer.param_groups, strict=True)
+        return {"grad_norm": norm, **norms, **{f"{prefix}lr": group["lr"] for prefix, group in groups}}
 
     def state_dict(self) -> dict[str, Any]:
         """The state to resume from."""

@@ -7,6 +7,7 @@ It knows nothing of the loop.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.atomic import open_atomic
 from pipeline.data.dataset import RowDataset
+from pipeline.data.manifest_rows import record_of
 from pipeline.models.model import Model
 from pipeline.models.recurrent.core import State
 from pipeline.training.distributed import DistributedContext
@@ -32,7 +34,7 @@ class Progress:
     best_score: (validation score, minus loss) of the best epoch; the loss decides between equal scores. sums: of the
     loss terms since the last row of the log, over `count` steps. failed_rows: how many of the last rows, without a gap,
     gave a reason to stop an adversarial training. data_digest: of the training rows. core_state: the state of the core
-    after the last batch, where it is carried to the next one (truncated BPTT).
+    after the last batch, where it is carried to the next one (truncated BPTT). recent_loss: of the last row of the log.
     """
 
     step: int = 0
@@ -47,15 +49,17 @@ class Progress:
     is_finished: bool = False
     failed_rows: int = 0
     core_state: State | None = None
+    recent_loss: float = 0.0
 
 
-def data_digest(train: RowDataset) -> str:
-    """A digest of the rows, in order, and their lengths. The batches of every epoch depend only on these and the
-    seed.
+def data_digest(train: RowDataset, content: str = "") -> str:
+    """A digest of the rows in order, with all that they teach, and of their lengths.
+
+    The batches of every epoch depend only on these, the seed and the files. content: a digest of the files.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(content.encode(), digest_size=16)
     for row, length in zip(train.rows, train.full_lengths, strict=True):
-        digest.update(f"{row.path}\0{row.label}\0{length}\n".encode())
+        digest.update(json.dumps([record_of(row), length]).encode() + b"\n")
     return digest.hexdigest()
 
 

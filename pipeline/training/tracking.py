@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from pipeline.atomic import write_atomic
+from pipeline.libraries import import_wandb
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 MetricsRow = Mapping[str, Any]
@@ -112,8 +113,7 @@ class Tracker:
         """Log the confusion matrix as a table. Its rows are the true classes."""
 
         def send(run: Any) -> None:
-            import wandb
-
+            wandb = import_wandb()
             rows = [[t, p, matrix[i][j]] for i, t in enumerate(names) for j, p in enumerate(names)]
             run.log({"confusion": wandb.Table(columns=["truth", "predicted", "count"], data=rows)})
 
@@ -135,8 +135,7 @@ class Tracker:
             write_atomic(path, cv2.imencode(".png", np.ascontiguousarray(sample[..., ::-1]))[1].tobytes())
 
         def send(run: Any) -> None:
-            import wandb
-
+            wandb = import_wandb()
             is_text = isinstance(sample, list)
             media = wandb.Html("<br>".join(map(escape, sample))) if is_text else wandb.Image(str(path))
             run.log({f"samples/{name}": media, "step": step})
@@ -147,8 +146,7 @@ class Tracker:
         """Log the folder of a model as an artifact."""
 
         def send(run: Any) -> None:
-            import wandb
-
+            wandb = import_wandb()
             artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="model")
             artifact.add_dir(str(folder), policy="immutable")  # no second copy of the weights in the user's home
             run.log_artifact(artifact)
@@ -201,16 +199,14 @@ class Tracker:
             if os.environ["WANDB_MODE"].lower() == "disabled":
                 return
             mode = "offline"
-        os.environ.setdefault("WANDB_SILENT", "true")
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         logging.getLogger("wandb").setLevel(logging.ERROR)
-        import wandb
-
+        wandb = import_wandb()
         if mode == "auto":
             mode = "online" if os.environ.get("WANDB_API_KEY") or _is_logged_in(wandb.login) else "offline"
         run_id = _run_id(self.folder)
         if mode == "offline":
             _remove_unsynced(self.folder / "wandb", run_id)
+            wandb.setup(wandb.Settings(mode="offline"))  # else `init` opens a session for its telemetry first
         settings = wandb.Settings(
             silent=True,
             console="off",

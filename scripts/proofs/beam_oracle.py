@@ -10,7 +10,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import proof_tools
 import torch
@@ -19,18 +19,27 @@ from torch import Tensor
 from pipeline.models.recurrent.core import State
 from pipeline.models.text.beam_search import Hypotheses, beam_search
 
+if TYPE_CHECKING:
+    from toy_language_model import ToyLanguageModel
+
 sys.path.insert(0, str(proof_tools.REPOSITORY / "tests/support"))
 
 CLOSE = 1e-9
 """Largest accepted difference of log-probabilities in float64. Sequences must be equal."""
 BATCH = 3
 LENGTH_PENALTIES = (0.0, 0.7, 1.0)
+NUM_MODELS = proof_tools.SIZE.pick(5, 1)
+VOCABULARIES, LENGTHS = proof_tools.SIZE.pick(((2, 3, 4, 5), (1, 2, 3, 4, 5)), ((2, 3), (1, 2, 3)))
+
+
+Prefixes = list[tuple[int, ...]]
+"""For each row its number and its prefix."""
 
 
 class Case(NamedTuple):
     """A random model, the states of `BATCH` rows, and the options of a search (all but its width)."""
 
-    model: Any
+    model: ToyLanguageModel
     state: tuple[Tensor, ...]
     start: Tensor
     options: dict[str, Any]
@@ -59,11 +68,11 @@ def beam(data: Path, seeds: int) -> tuple[str, bool]:
     count, gap, wrong_rows = 0, 0.0, 0
     with torch.no_grad():
         for name, comparison in comparisons:
-            differences = [comparison(case) for case in cases(5 * max(1, seeds))]
+            differences = [comparison(case) for case in cases(NUM_MODELS * max(1, seeds))]
             wrong, worst = sum(d.wrong_rows for d in differences), max(d.gap for d in differences)
             count, gap, wrong_rows = len(differences), max(gap, worst), wrong_rows + wrong
             print(f"  {name:<40} {count:>6} {count * BATCH:>6} {wrong:>17} {worst:>19.1e}", flush=True)
-        num_wasteful = count_repeated_reads(5 * max(1, seeds))
+        num_wasteful = count_repeated_reads(NUM_MODELS * max(1, seeds))
     holds = wrong_rows == 0 and gap <= CLOSE and num_wasteful == 0
     return (
         f"{count} cases per comparison, rows that differ {wrong_rows}, largest difference {gap:.1e} (bar {CLOSE}), "
@@ -75,7 +84,7 @@ def cases(seeds: int) -> Iterator[Case]:
     """The cases, the same for every comparison."""
     from toy_language_model import END, ToyLanguageModel, random_states
 
-    sizes = itertools.product((2, 3, 4, 5), (1, 2, 3, 4, 5), LENGTH_PENALTIES, range(seeds))
+    sizes = itertools.product(VOCABULARIES, LENGTHS, LENGTH_PENALTIES, range(seeds))
     for vocabulary_size, max_length, length_penalty, seed in sizes:
         if vocabulary_size == 5 and max_length == 5:
             continue  # 341 sequences, each read token by token: minutes for no new evidence
@@ -159,9 +168,9 @@ def count_repeated_reads(seeds: int) -> int:
     """
     width, wrong, calls, steps, tokens_read, stateless, idle = 3, 0, 0, 0, 0, 0, 0
     for case in cases(seeds):
-        read: list[list[tuple[int, ...]]] = []  # for each call: the number of the row and its prefix, for each row
+        read: list[Prefixes] = []  # for each call
 
-        def step(tokens: Tensor, state: State, case: Case = case, read: list[Any] = read) -> tuple[Tensor, State]:
+        def step(tokens: Tensor, state: State, case: Case = case, read: list[Prefixes] = read) -> tuple[Tensor, State]:
             hidden, prefix = state
             prefix = torch.cat([prefix, tokens[:, None]], dim=1)
             read.append([tuple(row) for row in prefix.tolist()])

@@ -24,9 +24,10 @@ from pipeline.padded import Padded, stack
 ProofResult = tuple[str, bool]
 SUPPORT = proof_tools.REPOSITORY / "tests" / "support"
 CONTRACT_TESTS = "tests/models/recurrent/test_core.py"
+SELECTION = proof_tools.SIZE.pick([], ["-k", "padding"])
 sys.path.insert(0, str(SUPPORT))
 CLOSE = 1e-5
-SHAPES = ((32, 64, 256, 256), (64, 256, 64, 128))
+SHAPES = proof_tools.SIZE.pick(((32, 64, 256, 256), (64, 256, 64, 128)), ((4, 8, 16, 16),))
 """(B, T, D, H) of the timings."""
 
 
@@ -36,7 +37,7 @@ def core_contract(data: Path, seeds: int) -> ProofResult:
 
     work = proof_tools.fresh_folder("core-contract")
     tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", CONTRACT_TESTS],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", CONTRACT_TESTS, *SELECTION],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -47,7 +48,7 @@ def core_contract(data: Path, seeds: int) -> ProofResult:
 
     torch.set_num_threads(1)
     columns = ("windows", "steps", "padding", "padding grad", "vs torch.nn")
-    cases, worst = 20 * seeds, 0.0
+    cases, worst = proof_tools.SIZE.pick(20, 2) * seeds, 0.0
     print(
         f"\n{cases} random cores per cell: 1 to 3 layers, both directions, residual, layer norm, D and H to 40, T to 60"
     )
@@ -180,7 +181,7 @@ def _two_processes(work: Path) -> dict[str, bool]:
 def dropout_cost(data: Path, seeds: int) -> ProofResult:
     """Time training steps of the core with dropout on h_{t-1} and of torch.nn, alternating, on one thread."""
     torch.set_num_threads(1)
-    rounds, worst = 25 * seeds, 0.0
+    rounds, worst = proof_tools.SIZE.pick(25, 1) * seeds, 0.0
     print(f"forward + backward, median of {rounds} alternating rounds, one thread, float32")
     print("  (the loss is the sum of the outputs; the ratio is the median of the ratios per round)")
     titles = ("torch.nn", "core", "batch mask", "ratio", "sequence mask", "ratio")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from brute_crf import BruteForceCRF, ragged_cases, randomise
+from proof_tools import SIZE
 from torch import Tensor
 from torchcrf import CRF as TorchCRF
 
@@ -20,7 +21,7 @@ from pipeline.models.crf.crf import CRF
 from pipeline.padded import Padded
 
 CLOSE, LIMIT = 1e-6, 1.1
-SHAPES = [(8, 50, 5), (16, 200, 14), (64, 100, 20), (8, 500, 14), (32, 200, 60), (1, 1000, 14)]
+SHAPES = SIZE.some([(8, 50, 5), (16, 200, 14), (64, 100, 20), (8, 500, 14), (32, 200, 60), (1, 1000, 14)])
 """(B, T, C) of the timings. The bar holds for the median of each."""
 
 
@@ -116,11 +117,12 @@ def _pair(batch: int, num_steps: int, num_labels: int, dtype: torch.dtype) -> tu
 
 def _medians(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:
     """Median milliseconds of both, alternating, after a warm-up: at least 9 rounds, up to 3 seconds or 200 rounds."""
+    least, seconds = SIZE.pick((9, 3), (1, 0))
     times: tuple[list[float], list[float]] = ([], [])
     ours()
     theirs()
     began = time.perf_counter()
-    while len(times[0]) < 9 or (time.perf_counter() - began < 3 and len(times[0]) < 200):
+    while len(times[0]) < least or (time.perf_counter() - began < seconds and len(times[0]) < 200):
         for run, run_times in zip((ours, theirs), times, strict=True):
             started = time.perf_counter()
             run()

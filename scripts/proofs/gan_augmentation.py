@@ -18,7 +18,7 @@ CONFIG = "ucf101_vgg16/action.yaml"
 WAYS = ("alone", "noise", "mixup", "generated", "real")
 """What is added to the few clips: nothing, noisy copies, mixtures, generated sequences, other real clips."""
 
-NUM_DRAWS, NUM_CLASSIFIERS = 3, 2
+NUM_DRAWS, NUM_CLASSIFIERS = proof_tools.SIZE.pick((3, 2), (2, 1))
 """Draws of few clips, at least, and classifiers of each draw and way."""
 
 BATCH_SIZE, STEPS = 32, 200

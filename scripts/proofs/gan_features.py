@@ -19,7 +19,6 @@ from gan_augmentation import NUM_DRAWS, augment
 from gan_series import NUM_FEW, Clips, FewClips, Series, generate_like, sample_like, split_groups, write_manifest_of
 
 from pipeline.commands.prepare_data import prepare
-from pipeline.config.run import load_config
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.manifest_rows import Row
 from pipeline.metrics.generation import Space, diversity_ratio, frechet_pooled, frechet_time, nearest
@@ -47,12 +46,17 @@ SPACE_SIZE = 32
 PCA_COMPONENTS = 64
 """Principal components of the CNN's features of puppets."""
 
-EVERY_CLIP = 2
+EVERY_CLIP = proof_tools.SIZE.pick(2, 1)
 """One training clip of puppets in this many is used, because the CNN takes time."""
 
 BATCH_SIZE = 32
 STEPS_WHOLE, STEPS_FEW = 1500, 450
-BELOW_NOISE = 0.05
+BELOW_NOISE = BELOW_REAL = 0.05
+"""A generated score lies between that of real clips less the second and that of noise less the first."""
+
+LEAST_NEAREST = 0.5
+"""Distance to a training clip, relative to that of real test clips. A copy is near 0."""
+
 TITLES = {"real": "real against real: training clips", "shuffled": "real, time shuffled"}
 
 
@@ -60,7 +64,7 @@ def gan_features(data: Path, seeds: int) -> ProofResult:
     """Both data sets: scores between their bounds, and a classifier that learns from generated sequences as well."""
     figures, holds, is_better = [], [], []
     for name, rate in RATES.items():
-        work, stopwatch = proof_tools.WORK / "gan-features" / name, proof_tools.Stopwatch()
+        work, stopwatch = proof_tools.kept_folder(f"gan-features/{name}"), proof_tools.Stopwatch()
         work.mkdir(parents=True, exist_ok=True)
         folder = _prepare_features(name, data, work)
         train, test = Clips.read(folder, test=False), Clips.read(folder, test=True)
@@ -89,12 +93,12 @@ def _prepare_features(name: str, data: Path, work: Path) -> Path:
     if name == "ucf101_vgg16":
         proof_tools.prepare_dataset("ucf101_vgg16", "--folder", data / "ucf101_vgg16", "--out", folder)
         return folder
-    proof_tools.prepare_dataset("puppets", "--size", "full", "--out", work / "videos")
+    proof_tools.prepare_dataset("puppets", "--size", proof_tools.SIZE.pick("full", "pairs"), "--out", work / "videos")
     clips = read_manifest(work / "videos/clips.jsonl").rows
     kept = [row for number, row in enumerate(clips) if row.split == "test" or number % EVERY_CLIP == 0]
     write_manifest(kept, work / "videos/kept.jsonl")
     settings = [f"data.path={work}/videos/kept.jsonl", f"data.feature_store={work}/features", "encoder.grid=1"]
-    config = load_config(proof_tools.REPOSITORY / "configs/puppets/action.yaml", settings)
+    config = proof_tools.load_proof_config("puppets/action.yaml", settings)
     with distributed("cpu", 1) as context:
         prepared = prepare(config, context, lambda text: None)
     rows, source = list(prepared.manifest.rows), prepared.source
@@ -159,15 +163,16 @@ def _score(name: str, train: Clips, test: Clips, generated: Series) -> tuple[str
         for kind, pair in kinds.items()
     }
     real, known = space.features(test.values), space.features(train.values)
+    of_real = float(nearest(real, known).mean())
     _print_scores(
         f"{name}: {len(test.values)} real test clips against as many of each kind, {len(set(test.labels))} classes",
         rows,
         f"in a space of {SPACE_SIZE} directions fitted to training; time and pooled: Frechet distances; weak and "
         "strong: discriminative scores, whole groups held out; predictive: error of predicting real steps (no change: "
         f"{persistence_error(real):.3f}); nearest: distance to a training clip (real test clips: "
-        f"{nearest(real, known).mean():.3f})",
+        f"{of_real:.3f})",
     )
-    return _compare_with_bars(probes, controls)
+    return compare_with_bars(probes, list(controls), rows["generated"]["nearest"] / of_real)
 
 
 def _probe_scores(
@@ -224,16 +229,21 @@ def _print_scores(title: str, rows: dict[str, dict[str, float]], note: str) -> N
     print(f"  {note}", flush=True)
 
 
-def _compare_with_bars(
-    probes: dict[Probe, dict[str, float]], controls: dict[str, list[np.ndarray]]
+def compare_with_bars(
+    probes: dict[Probe, dict[str, float]], controls: Sequence[str], relative_nearest: float
 ) -> tuple[str, bool]:
-    """Whether both probes reject their controls and score the generated sequences clearly below noise."""
+    """Whether both probes reject their controls, and the generated sequences score clearly below noise, not below real
+    clips, and are no copies of training clips.
+
+    relative_nearest: their distance to a training clip over that of real test clips.
+    """
     truths = {}
     for probe, scores in probes.items():
         rejected = {kind: scores[kind] for kind in ("real", *controls)}
         print(f"  controls of the {probe} probe: " + ", ".join(f"{kind} {s:.3f}" for kind, s in rejected.items()))
         truths[f"{probe} probe rejects its controls"] = trusted(rejected)
-    for probe, scores in probes.items():  # below the floor would be chance, and so would be just below noise
+    for probe, scores in probes.items():  # just below noise would be chance, and so would be below real clips
         text = f"{probe} {scores['generated']:.3f} between {scores['real']:.3f} and {scores['noise']:.3f}"
-        truths[text] = scores["generated"] < scores["noise"] - BELOW_NOISE
+        truths[text] = scores["real"] - BELOW_REAL <= scores["generated"] < scores["noise"] - BELOW_NOISE
+    truths[f"nearest {relative_nearest:.2f} of real clips' (bar {LEAST_NEAREST})"] = relative_nearest >= LEAST_NEAREST
     return ", ".join(f"{t}{'' if is_true else ' NOT'}" for t, is_true in truths.items()), all(truths.values())

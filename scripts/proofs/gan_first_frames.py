@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import proof_tools
 import torch
-from gan_frames import SETS, ProofResult, prepare_clips, train_generator, write_sheet
+from gan_frames import MAX_CLIPS, SETS, ProofResult, prepare_clips, train_generator, write_sheet
 from gan_judge import ClipEvaluator
 from gan_series import Clips
 
@@ -72,12 +72,14 @@ def image_to_video(data: Path, seeds: int) -> ProofResult:
     """First frames of held-out actors from which several actions could follow, continued as asked; then the next
     features, forecast by error and by critic.
     """
-    work = proof_tools.WORK / "image-to-video"
+    work = proof_tools.kept_folder("image-to-video")
     work.mkdir(parents=True, exist_ok=True)
     manifest = prepare_clips("puppets", data, work, "turns")
     common = [f"data.path={manifest}"]
     seconds = train_generator(CONFIG, common, work / "run")
-    evaluator = ClipEvaluator(proof_tools.fresh_folder("gan-judge-image"), CONFIG, common, 300, CLASSIFIER, grid=2)
+    evaluator = ClipEvaluator(
+        proof_tools.fresh_folder("gan-judge-image"), CONFIG, common, MAX_CLIPS, CLASSIFIER, grid=2
+    )
     test, truncation = evaluator.test, SETS["puppets"].truncation
     lines = proof_tools.read_json_lines(manifest.with_name("possible.jsonl"))
     possible = {line["path"]: line["labels"] for line in lines}

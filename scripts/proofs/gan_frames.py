@@ -38,9 +38,10 @@ class ClipSet(NamedTuple):
     truncation: float
 
 
+MAX_CLIPS, MAX_STRIPS = proof_tools.SIZE.pick((300, 60), (12, 12))
 SETS = {
-    "puppets": ClipSet("puppets/generate.yaml", 0.60, 0.80, 300, 0.6),
-    "weizmann4": ClipSet("weizmann4/generate.yaml", 0.40, 0.60, 60, 1.0),
+    "puppets": ClipSet("puppets/generate.yaml", 0.60, 0.80, MAX_CLIPS, 0.6),
+    "weizmann4": ClipSet("weizmann4/generate.yaml", 0.40, 0.60, MAX_STRIPS, 1.0),
 }
 
 
@@ -65,9 +66,7 @@ def train_generator(config: str, settings: Sequence[str], run: Path) -> float:
     """Train with two processes, or resume. Returns the seconds of training."""
     proof_tools.train_with_two_processes(config, *settings, f"run={run}")
     rows = proof_tools.read_json_lines(run / "metrics.jsonl")
-    seconds = [row["time/seconds"] for row in rows if row["split"] == "train"]
-    # the clock restarts where a training was resumed: the last row of each part counts
-    return sum(now for now, later in zip(seconds, [*seconds[1:], 0.0], strict=True) if later < now)
+    return proof_tools.training_seconds([row for row in rows if row["split"] == "train"])
 
 
 def generate_like(run: Path, real: RealClips, truncation: float, length: int | None = None) -> list[np.ndarray]:
@@ -107,7 +106,7 @@ def gan_frames(data: Path, seeds: int) -> ProofResult:
 
 def _evaluate_set(name: str, data: Path, seeds: int) -> tuple[str, bool]:
     """Train and score the generators of one data set."""
-    clip_set, work = SETS[name], proof_tools.WORK / "gan-frames" / name
+    clip_set, work = SETS[name], proof_tools.kept_folder(f"gan-frames/{name}")
     work.mkdir(parents=True, exist_ok=True)
     common = [f"data.path={prepare_clips(name, data, work)}"]
     runs = [work / ("run" if seed == 0 else f"seed{seed}") for seed in range(seeds)]
@@ -164,7 +163,7 @@ def _compare_with_bars(
 
 def gan_length(data: Path, seeds: int) -> ProofResult:
     """Clips four times longer than those of training, from the model of gan-frames."""
-    clip_set, work = SETS["puppets"], proof_tools.WORK / "gan-frames/puppets"
+    clip_set, work = SETS["puppets"], proof_tools.kept_folder("gan-frames/puppets")
     work.mkdir(parents=True, exist_ok=True)
     common = [f"data.path={prepare_clips('puppets', data, work)}"]
     train_generator(clip_set.config, common, work / "run")

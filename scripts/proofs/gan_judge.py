@@ -20,11 +20,10 @@ import torch
 
 from pipeline.checkpoint import load_model
 from pipeline.commands.prepare_data import read_rows, split_rows
-from pipeline.config.run import load_config
 from pipeline.data.dataset import DecodedFrames
 from pipeline.data.manifest_rows import Row
 from pipeline.encoders.backbone import Backbone
-from pipeline.encoders.cnn_runtime import build_feature_extractor
+from pipeline.encoders.cnn_runtime import CnnRuntime, build_feature_extractor
 from pipeline.inference.predictor import Predictor
 from pipeline.metrics.generation import (
     Space,
@@ -39,7 +38,8 @@ from pipeline.metrics.generation import (
 )
 from pipeline.metrics.negative_controls import frozen, noise, shuffled, still_mean
 
-SIZE = 128  # pixels a side that the CNN sees; small clips are enlarged
+CNN_SIZE = proof_tools.SIZE.pick(128, 64)  # pixels a side that the CNN sees; small clips are enlarged
+RUNTIME: CnnRuntime = proof_tools.SIZE.pick("auto", "torch")
 NOISE_CLIPS = 40
 Clips = list[np.ndarray]
 """Each is uint8 (T, S, S, 3), or features (T, D)."""
@@ -64,11 +64,11 @@ class FrozenCnn:
     """A frozen CNN, pooled over grid x grid cells: clips (T, S, S, 3) -> features (T, 1280 grid grid)."""
 
     def __init__(self, grid: int = 1) -> None:
-        self._extract = build_feature_extractor(Backbone(size=SIZE, grid=grid), "auto", torch.device("cpu"))
+        self._extract = build_feature_extractor(Backbone(size=CNN_SIZE, grid=grid), RUNTIME, torch.device("cpu"))
 
     def __call__(self, clips: Sequence[np.ndarray]) -> Clips:
         """The features of each clip's frames."""
-        frames = [cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR) for clip in clips for f in clip]
+        frames = [cv2.resize(f, (CNN_SIZE, CNN_SIZE), interpolation=cv2.INTER_LINEAR) for clip in clips for f in clip]
         features = self._extract(np.stack(frames))
         return np.split(features, np.cumsum([len(clip) for clip in clips])[:-1])
 
@@ -88,7 +88,7 @@ class ClipEvaluator:
         classifier: Sequence[str] = (),
         grid: int = 1,
     ) -> None:
-        loaded = load_config(proof_tools.REPOSITORY / "configs" / config, settings)
+        loaded = proof_tools.load_proof_config(config, settings)
         self.work, self.window, self.rate = work, loaded.data.window or 16, loaded.clock.rate
         manifest = split_rows(loaded, read_rows(loaded, lambda text: None), lambda text: None)
         section = loaded.encoder
@@ -190,7 +190,8 @@ class ClipEvaluator:
         if not self._bounds:
             other, garbage = self.train.features[: len(test)], self._noise_features()
             for one in (frechet_time, frechet_pooled):
-                self._bounds[one] = (one(test, other, self.space), one(test, garbage, self.space))
+                bounds = (one(test, other, self.space), one(test, garbage, self.space))
+                self._bounds[one] = proof_tools.SIZE.pick(bounds, (0.0, 1.0))  # few clips do not tell noise from real
         return share_of_the_way(distance(test, features, self.space), *self._bounds[distance])
 
     def _noise_features(self) -> Clips:

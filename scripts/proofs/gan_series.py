@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import proof_tools
 import torch
 
 from pipeline.checkpoint import load_model
@@ -18,7 +19,8 @@ from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.manifest_rows import Row
 from pipeline.inference.generate_sequences import generate_sequences
 
-NUM_FEW, NUM_ADDED = 5, 10  # training clips of each class, and sequences of each class that are added
+NUM_FEW, NUM_ADDED = proof_tools.SIZE.pick((5, 10), (2, 2))
+"""Training clips of each class, and sequences of each class that are added."""
 NOISE = 0.3  # on copies, in standard deviations of each channel
 
 Series = list[np.ndarray]

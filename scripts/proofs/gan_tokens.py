@@ -32,7 +32,7 @@ from figures import COLOURS  # type: ignore[attr-defined]
 
 ProofResult = tuple[str, bool | None]
 MAX_WORDS = 20  # of a sentence
-COUNT = 500  # sentences of each kind that are scored
+COUNT = proof_tools.SIZE.pick(500, 10)  # sentences of each kind that are scored
 TEMPERATURES = (0.5, 0.7, 1.0, 1.3)
 CPU = torch.device("cpu")
 TWO_ACTIONS = (" and then ", ", then ")  # what joins two actions where there are no more
@@ -173,7 +173,7 @@ def gan_tokens(data: Path, seeds: int) -> ProofResult:
     """Captions of puppets full, split by actor: Gumbel-softmax beside the language model; an interrupted proof
     continues.
     """
-    work, stopwatch = proof_tools.WORK / "gan-tokens", proof_tools.Stopwatch()
+    work, stopwatch = proof_tools.kept_folder("gan-tokens"), proof_tools.Stopwatch()
     work.mkdir(parents=True, exist_ok=True)
     proof_tools.prepare_dataset("puppets", "--size", "full", "--out", work / "puppets")
     texts = texts_of(work / "puppets")

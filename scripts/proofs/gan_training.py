@@ -58,7 +58,7 @@ def _resumes(work: Path, manifest: Path, seed: int) -> bool:
     )
     holds = [set(optimizers) == {"model", "clip"} and any("average" in name for name in weights)]
     stops = [(signal.SIGKILL, step) for step in (4, EPOCH_STEPS + 4, 3 * EPOCH_STEPS + 8)]
-    holds.append(same_runs(whole, training.train_interrupted("killed", stops)))
+    holds.append(same_runs(whole, training.train_interrupted("killed", proof_tools.SIZE.some(stops))))
     stops = [(signal.SIGTERM, 2 * EPOCH_STEPS + 5)]
     holds.append(same_runs(whole, training.train_interrupted("terminated", stops)))
     other = Training(work / f"other{seed}", manifest, [*SETTINGS, f"training.seed={seed + 1000}"]).train("whole")

@@ -25,6 +25,7 @@ TWO_PROCESSES = (
     *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
     *("-m", "pipeline.cli"),
 )
+MAX_EPOCHS = proof_tools.SIZE.pick(60, 5)
 COMMON = (
     "encoder.kind=series",
     "clock.rate=10",
@@ -33,11 +34,12 @@ COMMON = (
     "data.validation_share=0.2",
     "evaluation.baselines=false",
     "training.batch_size=8",
-    "training.epochs=60",
+    f"training.epochs={MAX_EPOCHS}",
     "training.patience=4",
     "training.lr=3e-3",
     "training.log_every=1",
     "training.save_every=7",
+    "training.keep_state=true",
 )
 EPOCH_STEPS = 15  # 120 rows in batches of 8
 

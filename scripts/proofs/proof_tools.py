@@ -6,22 +6,29 @@ In: configs of this repository and overrides. Out: finished reports. It is not p
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.train import run_folder, train
+import toy_data
+from proof_size import Size
+
+from pipeline.commands.run_folder import run_folder
+from pipeline.commands.train import train
 from pipeline.config.base import ConfigError
 from pipeline.config.run import Config, dump_config, load_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WORK = Path("runs/show")
+SIZE = Size.from_environment()
+WORK = SIZE.work
 
 
 def fresh_folder(name: str) -> Path:
@@ -44,13 +51,40 @@ def run_command(*arguments: str | Path, code: int | None = 0, **options: Any) ->
 
 
 def unreel(*arguments: str | Path, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the unreel command of this environment."""
+    """Run the unreel command of this environment. A toy adds its settings to a training or an extraction."""
+    command = str(arguments[0])
+    if SIZE.toy and command in ("train", "extract"):
+        source, settings = str(arguments[1]), [str(setting) for setting in arguments[2:]]
+        path = Path(source) if source.endswith(".yaml") else None
+        config = load_config(path, settings if path else [f"data.path={source}", *settings])
+        arguments = (*arguments, *SIZE.settings(config))
     return run_command(sys.executable, "-m", "pipeline.cli", *arguments, code=code, **options)
 
 
+def is_fresh() -> bool:
+    """Whether FRESH=1 asks for all work to be done again, so that no earlier run is used."""
+    return os.environ.get("FRESH", "0") not in ("", "0")
+
+
+def kept_folder(name: str) -> Path:
+    """The folder of a promise that keeps what it has from one measurement to the next; empty with FRESH=1."""
+    return fresh_folder(name) if is_fresh() else WORK / name
+
+
+def say_reused(folder: Path) -> None:
+    """Print that an earlier run is read and not trained again, and how to train it again."""
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "report.json").stat().st_mtime))
+    print(f"  REUSED: {folder} was trained before, it ended {day}; FRESH=1 trains it again", flush=True)
+
+
 def is_finished(config: Config) -> bool:
-    """Whether the folder of a config holds a finished run of this very config. A run of another one is removed."""
+    """Whether the folder of a config holds a finished run of this very config, which is then said aloud.
+
+    A run of another config is removed, and with FRESH=1 any run.
+    """
     folder = run_folder(config)
+    if is_fresh():
+        shutil.rmtree(folder, ignore_errors=True)
     path = folder / "config.yaml"
     if path.is_file():
         try:
@@ -59,12 +93,22 @@ def is_finished(config: Config) -> bool:
             run_config = ""
         if run_config != dump_config(config):
             shutil.rmtree(folder)
-    return (folder / "report.json").is_file()
+    if not (folder / "report.json").is_file():
+        return False
+    say_reused(folder)
+    return True
+
+
+def load_proof_config(config: str, settings: Sequence[str] = ()) -> Config:
+    """A config of this repository with overrides; in a toy with those of the toy too."""
+    path = REPOSITORY / "configs" / config
+    return load_config(path, [*settings, *SIZE.settings(load_config(path, settings))])
 
 
 def train_with_two_processes(config: str, *settings: str) -> None:
     """Train a config with torchrun and two processes. An interrupted run is resumed, a finished one is kept."""
     path = REPOSITORY / "configs" / config
+    settings = (*settings, *SIZE.settings(load_config(path, settings)))
     if is_finished(load_config(path, [*settings, "tracking.wandb=off"])):
         return
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -72,7 +116,11 @@ def train_with_two_processes(config: str, *settings: str) -> None:
 
 
 def prepare_dataset(name: str, *arguments: str | Path) -> None:
-    """Run the prepare.py of a data set."""
+    """Run the prepare.py of a data set. A toy draws few puppets, of whatever size is asked for."""
+    if SIZE.toy and name == "puppets":
+        options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        toy_data.draw_puppets(REPOSITORY, str(options["--size"]), Path(options["--out"]))
+        return
     run_command(sys.executable, REPOSITORY / "datasets" / name / "prepare.py", *arguments)
 
 
@@ -82,12 +130,14 @@ def train_all(config: str, settings: Sequence[Sequence[str]], processes: int = 2
     A finished run in the same folder is read and not trained again, so a long promise continues after an interruption.
     """
     jobs = [(config, list(overrides)) for overrides in settings]
+    if SIZE.toy:  # a process would take longer to start than to train
+        return [_train(job) for job in jobs]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         return list(pool.map(_train, jobs))
 
 
 def _train(job: tuple[str, list[str]]) -> dict[str, Any]:
-    config = load_config(REPOSITORY / "configs" / job[0], [*job[1], "tracking.wandb=off"])
+    config = load_proof_config(job[0], [*job[1], "tracking.wandb=off"])
     if is_finished(config):
         return read_report(run_folder(config))
     return train(config, lambda text: None).report
@@ -113,6 +163,15 @@ def print_table(title: str, rows: Sequence[tuple[str, Sequence[float]]], note: s
         seeds = "  ".join(f"{number:.3f}" for number in numbers)
         print(f"  {name:<{width}}   mean {sum(numbers) / len(numbers):.3f}   seeds {seeds}")
     print(f"  {note}", flush=True)
+
+
+def training_seconds(rows: Sequence[dict[str, Any]]) -> float:
+    """The seconds of a training from the rows of its metrics.jsonl, over all of its legs.
+
+    The clock starts again where a training was resumed, so the last row of each leg counts.
+    """
+    seconds = [float(row["time/seconds"]) for row in rows if "time/seconds" in row]
+    return sum(now for now, later in pairwise([*seconds, 0.0]) if later < now)
 
 
 def count_failed(reports: Sequence[dict[str, Any]]) -> int:

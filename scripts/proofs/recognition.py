@@ -18,6 +18,7 @@ Result = tuple[str, bool]
 Report = dict[str, Any]
 MEAN_POOL = ("mean-pool linear", "mean-pool MLP")
 ORDERS = ("reversed", "shuffled")
+FOLDS = proof_tools.SIZE.pick(4, 2)
 
 
 def yoga6(data: Path, seeds: int) -> Result:
@@ -37,7 +38,7 @@ def yoga6(data: Path, seeds: int) -> Result:
                 f"evaluation.baselines={baselines}",
                 "evaluation.order_controls=true",
             ]
-            for fold in range(4)
+            for fold in range(FOLDS)
         ]
         return proof_tools.train_all("yoga6/action.yaml", settings)
 
@@ -74,7 +75,7 @@ def real_order(data: Path, seeds: int) -> Result:
                 f"run={work}/seed{seed}_fold{fold}",
                 f"evaluation.baselines={seed == 0}",
             ]
-            for fold in range(4)
+            for fold in range(FOLDS)
         ]
         reports.append(proof_tools.train_all("yoga6/direction.yaml", settings))
     accuracies = [pooled_accuracy(folds) for folds in reports]
@@ -103,12 +104,11 @@ def _write_both_directions(data: Path, work: Path) -> int:
     import torch
 
     from pipeline.commands.prepare_data import prepare
-    from pipeline.config.run import load_config
     from pipeline.training.distributed import DistributedContext
 
     proof_tools.prepare_dataset("yoga6", "--folder", data / "yoga6", "--out", work / "yoga6.jsonl")
-    config = load_config(
-        proof_tools.REPOSITORY / "configs/yoga6/action.yaml",
+    config = proof_tools.load_proof_config(
+        "yoga6/action.yaml",
         [f"data.path={work}/yoga6.jsonl", f"data.root={data}/yoga6", f"data.feature_store={work}/features"],
     )
     prepared = prepare(config, DistributedContext(torch.device("cpu")), print)
@@ -148,7 +148,7 @@ def ucf101(data: Path, seeds: int) -> Result:
 
 def puppets_order(data: Path, seeds: int) -> Result:
     """Puppets full, unseen actors: which action of a pair."""
-    work = proof_tools.WORK / "puppets-order"  # it can be resumed: the videos and finished runs are kept
+    work = proof_tools.kept_folder("puppets-order")  # it can be resumed: the videos and finished runs are kept
     work.mkdir(parents=True, exist_ok=True)
     watch = proof_tools.Stopwatch()
     proof_tools.prepare_dataset("puppets", "--size", "full", "--out", work / "puppets")

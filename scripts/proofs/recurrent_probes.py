@@ -23,6 +23,11 @@ LENGTH, GOAL = 100, 0.005
 """Trainings stop at half the bar of 0.01, so that noise does not decide whether it holds."""
 
 
+def limit(seconds: float) -> float:
+    """The seconds of processor time of a training: so many, or half a second in a toy."""
+    return proof_tools.SIZE.pick(seconds, 0.5)
+
+
 def probes(data: Path, seeds: int) -> ProofResult:
     """Print all tables; two trainings run at a time."""
     work = proof_tools.fresh_folder("probes")
@@ -49,7 +54,11 @@ def _adding(pool: ProcessPoolExecutor, seeds: int) -> ProofResult:
     futures_by_name = {
         name: [
             pool.submit(
-                tasks.train, partial(tasks.adding, LENGTH), replace(settings, seed=seed), GOAL, 240.0 if n < 2 else 60.0
+                tasks.train,
+                partial(tasks.adding, LENGTH),
+                replace(settings, seed=seed),
+                GOAL,
+                limit(240.0 if n < 2 else 60.0),
             )
             for seed in range(seeds)
         ]
@@ -73,7 +82,7 @@ def _adding(pool: ProcessPoolExecutor, seeds: int) -> ProofResult:
 
 def _adding_long(pool: ProcessPoolExecutor) -> None:
     futures_by_name = {
-        name: [pool.submit(tasks.train, partial(tasks.adding, 400), settings, GOAL, 150.0)]
+        name: [pool.submit(tasks.train, partial(tasks.adding, 400), settings, GOAL, limit(150.0))]
         for name, settings in {
             "GRU, chrono_steps=400": ProbeSettings("gru", chrono_steps=400, lr=5e-3),
             "LSTM, chrono_steps=400": ProbeSettings("lstm", chrono_steps=400, lr=5e-3),
@@ -93,7 +102,12 @@ def _copying(pool: ProcessPoolExecutor) -> None:
     futures_by_name = {
         name: [
             pool.submit(
-                tasks.train, partial(tasks.copying, 20), replace(settings, hidden=128, steps=10_000), 0.01, 90.0, 8
+                tasks.train,
+                partial(tasks.copying, 20),
+                replace(settings, hidden=128, steps=10_000),
+                0.01,
+                limit(90.0),
+                8,
             )
         ]
         for name, settings in rows.items()
@@ -108,7 +122,10 @@ def _copying(pool: ProcessPoolExecutor) -> None:
 
 def _digits(pool: ProcessPoolExecutor, seeds: int) -> None:
     cells = ["rnn_tanh", "rnn_relu", "lstm", "gru", "mingru", "minlstm", "mean"]
-    futures_by_name = {cell: [pool.submit(tasks.digits, cell, seed) for seed in range(seeds)] for cell in cells}
+    futures_by_name = {
+        cell: [pool.submit(tasks.digits, cell, seed, proof_tools.SIZE.pick(60, 1)) for seed in range(seeds)]
+        for cell in cells
+    }
     print("\ndigits row by row, 8 steps of 8: accuracy on the last 600 images, 60 epochs on the 1,197 before them")
     for cell, futures in futures_by_name.items():
         results = [f.result() for f in futures]
@@ -119,7 +136,7 @@ def _digits(pool: ProcessPoolExecutor, seeds: int) -> None:
 
 def _ablation(pool: ProcessPoolExecutor) -> None:
     """One change at a time, with three seeds each, so that the spread is visible."""
-    length, seeds = 50, 3
+    length, seeds = 50, proof_tools.SIZE.pick(3, 1)
     gru, lstm = ProbeSettings("gru", steps=1000), ProbeSettings("lstm", steps=1000, chrono_steps=length)
     tanh = ProbeSettings("rnn_tanh", steps=1000, lr=1e-3)
     rows = {
@@ -137,7 +154,7 @@ def _ablation(pool: ProcessPoolExecutor) -> None:
     }
     futures_by_name = {
         name: [
-            pool.submit(tasks.train, partial(tasks.adding, length), replace(s, seed=n), GOAL, 25.0)
+            pool.submit(tasks.train, partial(tasks.adding, length), replace(s, seed=n), GOAL, limit(25.0))
             for n in range(seeds)
         ]
         for name, s in rows.items()

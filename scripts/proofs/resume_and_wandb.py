@@ -19,11 +19,11 @@ import made_series
 import proof_tools
 import torch
 import wandb_file
-from interrupted_trainings import EPOCH_STEPS, TWO_PROCESSES, Rows, Run, Training, cpu_environment
+from interrupted_trainings import EPOCH_STEPS, MAX_EPOCHS, TWO_PROCESSES, Rows, Run, Training, cpu_environment
 
 ProofResult = tuple[str, bool]
 NO_DROPOUT = ("encoder.dropout=0", "core.input_dropout=0", "heads.action.dropout=0")
-MAX_STEPS = 60 * EPOCH_STEPS
+MAX_STEPS = MAX_EPOCHS * EPOCH_STEPS
 
 
 def resume(data: Path, seeds: int) -> ProofResult:
@@ -41,13 +41,13 @@ def resume(data: Path, seeds: int) -> ProofResult:
         training = Training(work / f"seed{seed}", manifest, settings)
         whole = training.train("whole")
         steps = whole.rows("train")[-1]["step"]
-        end = f"early stop after epoch {steps // EPOCH_STEPS} of 60" if steps < MAX_STEPS else "NO EARLY STOP"
+        end = f"early stop after epoch {steps // EPOCH_STEPS} of {MAX_EPOCHS}" if steps < MAX_STEPS else "NO EARLY STOP"
         best = whole.progress["best_epoch"] + 1
         print(f"seed {seed}: uninterrupted: {steps} steps, {end}, best epoch {best}", flush=True)
         with_workers = Training(training.work, manifest, [*settings, "data.workers=2"])
         kills = (4, EPOCH_STEPS + 4, 2 * EPOCH_STEPS + 8, steps - EPOCH_STEPS - 4)
         runs = [
-            training.train_interrupted("killed", [(signal.SIGKILL, step) for step in kills]),
+            training.train_interrupted("killed", [(signal.SIGKILL, step) for step in proof_tools.SIZE.some(kills)]),
             training.train_interrupted("terminated", [(signal.SIGTERM, 3 * EPOCH_STEPS + 5)]),
             with_workers.train_interrupted("Ctrl-C, 2 workers", [(signal.SIGINT, EPOCH_STEPS + 6)], to_group=True),
         ]
@@ -79,7 +79,7 @@ def wandb_offline(data: Path, seeds: int) -> ProofResult:
     with environment(WANDB_API_KEY=SECRETS[2], AWS_SECRET_ACCESS_KEY=SECRETS[3]):
         whole = training.train("whole")
         stops = [(signal.SIGKILL, 2 * EPOCH_STEPS + 4), (signal.SIGKILL, 4 * EPOCH_STEPS + 9)]
-        killed = training.train_interrupted("killed", stops)
+        killed = training.train_interrupted("killed", proof_tools.SIZE.some(stops))
         tracker_checks = check_tracker(work / "direct")
     checks = {}
     for run in (whole, killed):
@@ -155,7 +155,8 @@ def _two_processes(work: Path, manifest: Path) -> ProofResult:
     training = Training(work / "two_dropout", manifest, settings, launcher=TWO_PROCESSES)
     whole = training.train("whole")
     stops = [(signal.SIGKILL, EPOCH_STEPS + 4), (signal.SIGTERM, 4 * EPOCH_STEPS + 9)]
-    resumed = same_runs(whole, training.train_interrupted("killed", stops), "2 processes, dropout, killed")
+    stopped = training.train_interrupted("killed", proof_tools.SIZE.some(stops))
+    resumed = same_runs(whole, stopped, "2 processes, dropout, killed")
     return (
         f"torchrun: losses within {difference:.1e} (bar 1e-4), replicas equal: {replicas}, resumed bit-equal: "
         f"{resumed}",

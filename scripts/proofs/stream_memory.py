@@ -28,8 +28,10 @@ from pipeline.media.decode import decode
 from pipeline.media.write import write_video
 
 LOOP = Path(__file__).with_name("loop_source.py")
-HOURS = 3.0
+HOURS = proof_tools.SIZE.pick(3.0, 0.02)
 MAX_GROWTH = 20.0  # MB
+FIRST_LOOKS = proof_tools.SIZE.pick(40, 8)
+"""Looks before the server is killed."""
 
 
 def memory(data: Path, seeds: int) -> tuple[str, bool]:
@@ -121,7 +123,7 @@ def tree_megabytes(pid: int) -> tuple[float, int]:
 
 
 def restart_server(work: Path, video: Path) -> tuple[bool, dict[str, float]]:
-    """Watch a local server in real time. It is killed after 40 looks and starts again some seconds later."""
+    """Watch a local server in real time. It is killed after `FIRST_LOOKS` and starts again some seconds later."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -133,13 +135,13 @@ def restart_server(work: Path, video: Path) -> tuple[bool, dict[str, float]]:
         assert process.stdout
         reader = threading.Thread(target=lambda: events.extend(map(json.loads, process.stdout or [])), daemon=True)
         reader.start()
-        wait_for(lambda: len(looks_of(events)) > 40, 120)
+        wait_for(lambda: len(looks_of(events)) > FIRST_LOOKS, 120)
         server.kill()
         before = looks_of(events)[-1]
     wait_for(lambda: any(e["event"] == "reconnect" for e in events), 60)
     time.sleep(3.0)
     with serve(video, port):
-        wait_for(lambda: looks_of(events)[-1] > before and len(looks_of(events)) > 80, 120)
+        wait_for(lambda: looks_of(events)[-1] > before and len(looks_of(events)) > 2 * FIRST_LOOKS, 120)
         process.send_signal(signal.SIGINT)
         code = process.wait(30)
     reader.join(10)
@@ -188,7 +190,7 @@ def kill_command(work: Path, video: Path) -> tuple[int, bool]:
     """Kill the command on a file at random moments, start it again with its state, and compare with one left alone."""
     half_hour = work / "half_an_hour.ts"
     with open(half_hour, "wb") as out:
-        loop(video, out, 1800)
+        loop(video, out, proof_tools.SIZE.pick(1800, 60))
     uninterrupted = subprocess.run(command(work, str(half_hour)), capture_output=True, text=True, check=True).stdout
     state, out = work / "k.state", work / "killed.jsonl"
     rng, kills = random.Random(0), 0

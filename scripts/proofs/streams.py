@@ -15,14 +15,18 @@ import torch
 
 from pipeline.checkpoint import load_model, save_model
 from pipeline.commands.watch import watch
+from pipeline.heads.segment import Segment
 from pipeline.inference.answer import Answer
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.stream import Stream
 from pipeline.media.decode import decode
 from pipeline.padded import stack
 
 Event = dict[str, Any]
-BATCHES = (1, 7, 64)
-RUNTIMES = ("openvino", "torch")
+BATCHES = proof_tools.SIZE.pick((1, 7, 64), (1, 64))
+EVERY = 5
+"""Looks from one compared answer on the way to the next."""
+RUNTIMES = proof_tools.SIZE.pick(("openvino", "torch"), ("torch",))
 SIZE = "small"
 QUICK = ["tracking.wandb=off", "evaluation.baselines=false", "evaluation.order_controls=false", "encoder.size=96"]
 
@@ -75,10 +79,13 @@ def with_runtime(work: Path, head: str, runtime: str) -> Path:
     return folder
 
 
-def watch_events(model: Path, source: Path, **options: Any) -> list[Event]:
+def watch_events(
+    model: Path, source: Path, *, batch: int = 64, lag: float = 1.0, probabilities: bool = False, top: int = 5
+) -> list[Event]:
     """The events of `unreel watch`, in this process, without the latency (it differs from run to run)."""
     events: list[Event] = []
-    watch(str(source), model, emit=events.append, device="cpu", **options)
+    emit = events.append
+    watch(str(source), model, emit=emit, device="cpu", batch=batch, lag=lag, probabilities=probabilities, top=top)
     return [{k: v for k, v in e.items() if k != "latency_ms"} for e in events]
 
 
@@ -94,7 +101,8 @@ def events_by_batch(folder: Path, video: Path, answer: Answer) -> tuple[dict[int
 
 def compare_answers(folder: Path, video: Path) -> tuple[list[str], int]:
     """The differences in the answer about the whole, and how many events were compared."""
-    answer = Predictor(load_model(folder), torch.device("cpu")).predict_file(video)
+    predictor = Predictor(load_model(folder), torch.device("cpu"))
+    answer = predictor.predict_file(video)
     row = answer.predictions["action"].row(99)
     events, problems = events_by_batch(folder, video, answer)
     first = events[BATCHES[0]]
@@ -102,12 +110,39 @@ def compare_answers(folder: Path, video: Path) -> tuple[list[str], int]:
     difference = max_score_difference(last["top"], row["top"])
     if last["label"] != row["label"] or difference > 1e-5:
         problems.append(f"the answers differ by {difference:.1e}")
+    on_the_way = answers_on_the_way(predictor, video)
+    worst = max(max_score_difference(a["top"], b["top"]) for a, b in on_the_way)
+    labels = [b["label"] for _, b in on_the_way]
+    if [a["label"] for a, _ in on_the_way] != labels or worst > 1e-5 or len(on_the_way) < 2:
+        problems.append(
+            f"{len(on_the_way)} answers on the way differ by {worst:.1e} from those of the same looks at once"
+        )
     print(
         f"  {video.name}: {len(first)} events; the answer is that of predict ({row['label']}), scores within "
-        f"{difference:.0e}",
+        f"{difference:.0e}; {len(on_the_way)} answers on the way ({len(set(labels))} labels) within {worst:.0e}",
         flush=True,
     )
-    return problems, sum(map(len, events.values())) + 1
+    return problems, sum(map(len, events.values())) + 1 + len(on_the_way)
+
+
+def answers_on_the_way(predictor: Predictor, video: Path) -> list[tuple[Event, Event]]:
+    """After each fifth look the answer of a stream that could end there, and that of the model for the same looks at
+    once. Both are computed from the same features.
+    """
+    section = predictor.checkpoint.architecture.encoder
+    assert section.kind == "frames", "the proof trains on frames"
+    clips = list(decode(video, clock=predictor.clock, transform=section.transform(), backend=section.decoder))
+    features = np.concatenate([predictor.extractor(c.frames).astype(np.float16) for c in clips])
+    times = np.concatenate([c.times for c in clips])
+    stream, head, pairs = Stream(predictor.checkpoint, torch.device("cpu"), top=99), predictor.model.head("action"), []
+    for end in range(1, len(times) + 1):
+        stream.watch_features(features[end - 1 : end], times[end - 1 : end])
+        if end % EVERY == 0 or end == len(times):
+            with torch.inference_mode():
+                output = predictor.model.watch({"frames": stack([torch.from_numpy(features[:end])])})
+                at_once = head.answer(head.observe(output))[0].row(99)
+            pairs.append((next(e for e in stream.finish() if e["event"] == "answer"), at_once))
+    return pairs
 
 
 def compare_timelines(folder: Path, video: Path) -> tuple[list[str], int]:
@@ -163,10 +198,12 @@ def max_score_difference(a: list[Event], b: list[Event]) -> float:
 
 def fixed_lag_path(predictor: Predictor, name: str, video: Path) -> list[str | None]:
     """The labels of fixed-lag Viterbi (1 s) over the features of the whole video, computed offline."""
-    section: Any = predictor.checkpoint.architecture.encoder
+    section = predictor.checkpoint.architecture.encoder
+    assert section.kind == "frames", "the proof trains on frames"
     clips = decode(video, clock=predictor.clock, transform=section.transform(), backend=section.decoder)
     features = np.concatenate([predictor.extractor(c.frames).astype(np.float16) for c in clips])
-    head: Any = predictor.model.head(name)
+    head = predictor.model.head(name)
+    assert isinstance(head, Segment)
     head.lag_steps = round(predictor.clock.rate)
     with torch.inference_mode():
         output = predictor.model.watch({"frames": stack([torch.from_numpy(features)])})

@@ -62,7 +62,11 @@ def pose(data: Path, seeds: int) -> tuple[str, bool]:
     by_class = [np.mean([report_row(report)["mean_class_accuracy"] for report in match]) for match in reports]
     by_match = ", ".join(f"{fold.match} {mean:.3f}" for fold, mean in zip(folds, by_class, strict=True))
     print(f"  mean over the classes, gru: {by_match}")
-    print(f"  the left-out match is used for no choice: the last epoch is kept; {watch.seconds:.0f} s", flush=True)
+    print(
+        "  no epoch is chosen on the left-out match (the last one is kept); the mirror was chosen on all six; "
+        f"{watch.seconds:.0f} s",
+        flush=True,
+    )
     means = {name: float(np.mean([np.mean(match) for match in matches])) for name, matches in rows.items()}
     gru, ridge = means["gru"], max(mean for name, mean in means.items() if name.startswith("ridge"))
     return f"mean over 6 matches: gru {gru:.4f} (bar 0.85), best ridge {ridge:.4f}", gru >= 0.85 and gru > ridge
@@ -90,9 +94,8 @@ def _train(
 def _read_fold(manifest: Path, number: int) -> Fold:
     """The same rows that the config uses for training and test in this fold."""
     from pipeline.commands.prepare_data import read_rows, split_rows
-    from pipeline.config.run import load_config
 
-    config = load_config(proof_tools.REPOSITORY / "configs" / CONFIG, [f"data.path={manifest}", f"data.fold={number}"])
+    config = proof_tools.load_proof_config(CONFIG, [f"data.path={manifest}", f"data.fold={number}"])
     rows = split_rows(config, read_rows(config, lambda text: None), lambda text: None)
     names = rows.labels
 

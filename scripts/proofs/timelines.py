@@ -22,7 +22,7 @@ MODELS: dict[str, list[str]] = {
     "causal, no CRF": [*CAUSAL, *WITHOUT_CRF],
 }
 COLUMNS = ("frame_accuracy", "frame_accuracy_all", "edit", "f1_10", "f1_25", "f1_50", "per_frame_map")
-FOLDS = 4
+FOLDS = proof_tools.SIZE.pick(4, 2)
 
 
 def weighted_mean(rows: Sequence[dict[str, Any]], key: str) -> float:
@@ -88,7 +88,8 @@ def timeline(data: Path, seeds: int) -> Result:
 def timeline_real(data: Path, seeds: int) -> Result:
     """yoga6: the clips of each person joined end to end in four orders; four folds by person."""
     work = proof_tools.fresh_folder("timeline-real")
-    proof_tools.prepare_dataset("yoga6", "--folder", data / "yoga6", "--joined", work / "joined")
+    orders = proof_tools.SIZE.pick("4", "1")
+    proof_tools.prepare_dataset("yoga6", "--folder", data / "yoga6", "--joined", work / "joined", "--orders", orders)
     paths = [f"data.path={work}/joined/joined.jsonl", f"data.feature_store={work}/features"]
     proof_tools.unreel("extract", proof_tools.REPOSITORY / "configs/yoga6/timeline.yaml", *paths)
     common = [*paths, "evaluation.order_controls=false", "evaluation.baselines=false"]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import proof_tools
 import torch
+from proof_tools import load_proof_config
 
 from pipeline.checkpoint import load_model
 from pipeline.commands.prepare_data import prepare, read_rows
-from pipeline.config.run import load_config
 from pipeline.data.dataset import RowDataset
 from pipeline.evaluation.evaluate_dataset import evaluate_dataset
 from pipeline.heads.classify import Classify, ClassifyResult
@@ -35,8 +35,8 @@ from pipeline.training.distributed import DistributedContext
 
 Answer = tuple[str, bool]
 Clips = list[dict[str, Any]]
-CONFIG = proof_tools.REPOSITORY / "configs/yoga6/action.yaml"
-FOLDS = 4
+CONFIG = "yoga6/action.yaml"
+FOLDS = proof_tools.SIZE.pick(4, 2)
 SCORES = ("distance", "max_logit", "energy", "max_softmax")
 
 
@@ -45,9 +45,9 @@ def unknown(data: Path, seeds: int) -> Answer:
     work, watch = proof_tools.fresh_folder("unknown"), proof_tools.Stopwatch()
     proof_tools.prepare_dataset("yoga6", "--folder", data / "yoga6", "--out", work / "yoga6.jsonl")
     common = [f"data.path={work}/yoga6.jsonl", f"data.root={data}/yoga6", f"data.feature_store={work}/features"]
-    proof_tools.unreel("extract", CONFIG, *common)
+    proof_tools.unreel("extract", proof_tools.REPOSITORY / "configs" / CONFIG, *common)
     common += ["data.validation_share=0.2", "evaluation.baselines=false", "evaluation.order_controls=false"]
-    rows = read_rows(load_config(CONFIG, common), lambda text: None).rows
+    rows = read_rows(load_proof_config(CONFIG, common), lambda text: None).rows
     classes = sorted({row.label for row in rows if row.label})
     settings = [
         [
@@ -61,7 +61,7 @@ def unknown(data: Path, seeds: int) -> Answer:
         for left_out in ("", *classes)
         for fold in range(FOLDS)
     ]
-    reports = proof_tools.train_all("yoga6/action.yaml", settings)
+    reports = proof_tools.train_all(CONFIG, settings)
     clips = [clip for overrides in settings for clip in clip_results(overrides)]
     all_known = [clip for clip in clips if not clip["left_out"]]
     one_unknown = [clip for clip in clips if clip["left_out"]]
@@ -75,7 +75,7 @@ def unknown(data: Path, seeds: int) -> Answer:
 
 def clip_results(settings: list[str]) -> Clips:
     """The stored model's results for every clip of a run's held-out persons, of known and of unknown classes."""
-    config = load_config(CONFIG, settings)
+    config = load_proof_config(CONFIG, settings)
     context = DistributedContext(torch.device("cpu"))
     data = prepare(config, context, lambda text: None)
     model = load_model(str(config.run)).model
@@ -109,7 +109,7 @@ def clip_scores(head: Classify, result: ClassifyResult, distance: float) -> dict
         "label": result.label,
         "logits": result.logits,
         "scaled": head.confidence.scale(result.logits),
-        "is_refused": head.confidence.is_unknown(distance),
+        "is_refused": bool(head.confidence.is_unknown(distance)),  # None: a model without a threshold refuses nothing
         "distance": distance,
         "max_logit": float(max_logit(result.logits)),
         "energy": float(energy(result.logits)),

@@ -88,12 +88,34 @@ def test_settings_and_paths_may_precede_and_follow_options(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "c.yaml", "--frsh"], ["train", "c.yaml", "a=1", "--lr", "3"], ["check", "a", "b"]]
+    ("arguments", "sentence"),
+    [
+        (["train", "c.yaml", "--frsh"], "--frsh is no option of train. Did you mean '--fresh'? `unreel train -h`"),
+        (["train", "c.yaml", "a=1", "--lr", "3"], "--lr is no option of train. Settings have no dashes, and stand"),
+        (["train", "--epochs", "3", "c.yaml"], "stand after their section: training.epochs=3."),
+        (["extract", "c.yaml", "--batch-size=8"], "stand after their section: training.batch_size=8."),
+        (["train", "c.yaml", "--out", "runs/x"], "stand after their section: run=runs/x."),
+        (["predict", "a", "--model", "m", "--out", "o", "--epochs", "3"], "--epochs is no option of predict. `unre"),
+    ],
 )
-def test_an_unknown_option_is_named(arguments, capsys):
+def test_an_unknown_option_is_named(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_one_path_too_many_is_named(capsys):
     with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2 and "unrecognized arguments: " in capsys.readouterr().err
+        main(["check", "a", "b"])
+    assert caught.value.code == 2 and "unrecognized arguments: b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_words_and_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "-h"])
+    text = capsys.readouterr().out
+    described = text.split("positional arguments:")[0].split("options:")[0].split("\n\n", 1)[1]
+    assert caught.value.code == 0 and f"  unreel {verb} " in text and len(described.split()) >= 8, described
 
 
 # every verb, end to end
@@ -127,7 +149,8 @@ def test_train_on_a_folder_of_class_folders_prints_its_defaults_and_predicts(pup
     printed = capsys.readouterr()
     assert "data.split=random: no groups are known" in printed.err
     assert "clock.rate=" in printed.err
-    assert "training.epochs=" not in printed.err, "a setting that the user gave is not a default"
+    assert "  training.epochs=2: your setting\n" in printed.err and "10 to 60 epochs" not in printed.err
+    assert "  run=runs/clips: the default; another by run=DIR\n" in printed.err
     assert "mean-pool linear" in printed.out and "mean-pool MLP" in printed.out
     assert "next:  unreel predict PATH ... --model runs/clips --out DIR" in printed.out
     videos = sorted((tmp_path / "clips").glob("*/*.mp4"))[:2]
@@ -206,7 +229,12 @@ def test_predict_gives_every_input_a_row_in_every_format(tiny_run, mixed, tmp_pa
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr + result.stdout
     assert "\x1b" not in result.stderr
-    assert len(result.stderr.splitlines()) == len(statuses) + 1  # a line for each row, and the counts
+    lines = result.stderr.splitlines()
+    failures = {status for status in statuses.values() if status.startswith("failed")}
+    assert len([line for line in lines if " videos/s " in line]) == len(statuses)
+    reasons = [line for line in lines if line.startswith("  ")]
+    assert len(reasons) == len(failures) and all(any(f": {one}: " in line for line in reasons) for one in failures)
+    assert len(lines) == len(statuses) + 1 + len(failures)  # a line for each row, the counts, and why some failed
     rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
     answered = {row["path"].removeprefix(f"{folder.name}/"): row for row in rows}
     assert {name: row["status"] for name, row in answered.items()} == statuses and len(rows) == len(statuses)
@@ -315,7 +343,7 @@ def test_check_finds_a_planted_leak_and_a_broken_file(puppets, tmp_path, capsys)
     write()
     assert call("check", manifest, "--contents") == 1
     printed = capsys.readouterr().out
-    assert "identical: 1 files are in two splits: '0.mp4' and 'again.mp4'" in printed
+    assert "identical: 1 of 1 groups of equal files under several names, in two splits: '0.mp4' (a) = 'again" in printed
     assert "group: 1 of 4 groups are in both train and test" in printed
     assert "unreadable: broken.mp4: failed:not_a_video" in printed and "3 findings" in printed
 
@@ -365,10 +393,3 @@ def test_a_failed_start_does_not_prevent_the_next(series, tmp_path, capsys):
     assert call(*command, "data.path=typo.jsonl") == 2
     assert call(*command) == 0
     assert json.loads((tmp_path / "run/report.json").read_text())["rows"]
-
-
-def test_a_run_without_a_test_split_reports_that_nothing_was_measured(series, tmp_path, capsys):
-    assert call("train", tmp_path / "c.yaml", *QUICK, f"run={tmp_path / 'run'}", "data.split=none") == 0
-    assert "no test split: nothing was measured" in capsys.readouterr().out
-    assert call("evaluate", tmp_path / "run") == 2
-    assert "The split 'none' leaves no test rows." in capsys.readouterr().err

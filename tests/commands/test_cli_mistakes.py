@@ -16,7 +16,7 @@ from pipeline.cli import VERBS
 MISTAKES: dict[str, tuple[str, int, str]] = {
     "missing config": ("train nothing.yaml", 2, "The config 'nothing.yaml' does not exist."),
     "near config": ("train cc.yaml", 2, "Did you mean 'c.yaml'?"),
-    "missing folder": ("train nowhere", 2, "The config 'nowhere' does not exist."),
+    "missing folder": ("train nowhere", 2, "There is no config, manifest or folder 'nowhere'."),
     "unknown key": ("train c.yaml trainin.epochs=3", 2, "trainin is not a setting. Did you mean 'training'?"),
     "no value": ("train c.yaml epochs", 2, "'epochs' is no override. Write key=value"),
     "missing data": (
@@ -49,7 +49,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "device": (
         "train c.yaml training.device=quantum",
         2,
-        "training.device = 'quantum' is no device. Use auto, cpu, cuda or cuda:1.",
+        "The device 'quantum' is no device. Use auto, cpu, cuda or cuda:1.",
     ),
     "backbone": (
         "train v.yaml encoder.backbone=resnet19",
@@ -83,7 +83,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "evaluate unknown class": (
         "evaluate run data.path=lonely.jsonl",
         2,
-        "The class 'sideways' is not one of the 2 classes of this model.",
+        "has 1 class that the head 'action' of the model does not know: 'sideways' (1 row).",
     ),
     "predict with no model": (
         "predict 0.npy --model hollow --out o",
@@ -134,12 +134,13 @@ def workplace(tmp_path_factory) -> Path:
     write("unsplit.jsonl", [{**row, "split": None} for row in rows])
     write("lonely.jsonl", [*rows[:-1], {**rows[-1], "label": "sideways"}])
     write("absent.jsonl", [{**rows[0], "path": "absent.npy"}, *rows[1:]])
-    write("videos.jsonl", [{"path": f"{n}.mp4", "split": s, "label": "a"} for n, s in enumerate(("train", "train"))])
+    write("videos.jsonl", [{"path": f"{n}.mp4", "split": "train", "label": "ab"[n]} for n in range(2)])
     for name, text in (("broken.jsonl", "{no json\n"), ("notes.md", "notes"), ("0.mp4", "no video"), ("1.mp4", "")):
         (folder / name).write_text(text)
     (folder / "c.yaml").write_text(f"data: {{path: series.jsonl}}\nencoder: {{kind: series}}\n{SMALL}")
     (folder / "v.yaml").write_text(
-        f"data: {{path: videos.jsonl, feature_store: store}}\nencoder: {{size: 64, runtime: torch}}\n{SMALL}"
+        "data: {path: videos.jsonl, feature_store: store, validation_share: 0}\n"
+        f"encoder: {{size: 64, runtime: torch}}\n{SMALL}"
     )
     (folder / "hollow").mkdir()
     here = Path.cwd()

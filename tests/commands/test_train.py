@@ -9,6 +9,7 @@ from toy_training import make_series, metric_rows
 
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.train import train
+from pipeline.config.base import ConfigError
 from pipeline.config.run import Config, load_config
 
 
@@ -32,6 +33,8 @@ def test_a_run_without_a_test_split_ends_well(tmp_path: Path) -> None:
     assert finished.report["rows"] == [] and finished.report["counts"] == {"train": 25}
     assert "nothing was measured" in (finished.folder / "report.txt").read_text()
     assert (finished.folder / "model/weights.safetensors").is_file()
+    with pytest.raises(ConfigError, match="The split 'none' leaves no test rows"):
+        evaluate(finished.folder, [], lambda text: None)
 
 
 def test_a_run_writes_its_table_and_is_not_trained_twice(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,10 +11,10 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.data.class_folders import read_class_folders
 from pipeline.data.manifest import read_manifest
 from pipeline.data.manifest_rows import Row
-from pipeline.data.readers import read_class_folders, read_hmdb51, read_path_label_list, read_ucf101, write_and_describe
-from pipeline.media.folder import VIDEO_SUFFIXES
+from pipeline.data.readers import read_hmdb51, read_path_label_list, read_ucf101, write_and_describe
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 
@@ -53,53 +52,6 @@ def hmdb51(folder: Path) -> tuple[Path, Path]:
     return make(
         folder / "videos", *names, "shake_hands/Glory_shake_hands_f_0.avi", "shake_hands/é_shake_hands_f_1.avi"
     ), lists
-
-
-def test_the_label_is_the_class_folder(tmp_path: Path) -> None:
-    make(
-        tmp_path,
-        "run/2.mp4",
-        "run/deep/1.AVI",
-        "sit/v_sit_g07_c02.avi",
-        "sit/notes.txt",
-        "sit/.hidden.mp4",
-        "loose.mp4",
-    )
-    os.symlink(tmp_path / "run", tmp_path / "link")
-    lines: list[str] = []
-    assert read_class_folders(tmp_path, lines.append) == (
-        Row("run/2.mp4", label="run"),
-        Row("run/deep/1.AVI", label="run"),
-        Row("sit/v_sit_g07_c02.avi", group="sit_g07", label="sit"),
-    )
-    assert lines == [
-        "3 other files and links under the videos are left out: 'link/ (a link)', 'sit/.hidden.mp4', 'sit/notes.txt'.",
-        "1 videos are in no class folder and are left out: 'loose.mp4'.",
-    ]
-
-
-def test_class_folders_have_files_with_all_suffixes_of_videos_and_stored_features(tmp_path: Path) -> None:
-    make(tmp_path, *(f"run/a{suffix}" for suffix in VIDEO_SUFFIXES), "run/a.npy", "run/a.png")
-    lines: list[str] = []
-    assert len(read_class_folders(tmp_path, lines.append)) == len(VIDEO_SUFFIXES) + 1
-    assert lines == ["1 other files and links under the videos are left out: 'run/a.png'."]
-
-
-def test_class_folders_under_split_folders(tmp_path: Path) -> None:
-    make(tmp_path, "train/run/1.mp4", "validation/run/1.mp4", "test/sit/1.mp4")
-    rows = {row.path: (row.split, row.label) for row in read_class_folders(tmp_path)}
-    assert rows == {
-        "train/run/1.mp4": ("train", "run"),
-        "validation/run/1.mp4": ("val", "run"),
-        "test/sit/1.mp4": ("test", "sit"),
-    }
-
-
-def test_class_folders_without_videos(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="No video is in a class folder of .*Known suffixes are .*.mp4"):
-        read_class_folders(tmp_path)
-    with pytest.raises(ValueError, match="There is no folder '.*nowhere' of videos. Correct the path."):
-        read_class_folders(tmp_path / "nowhere")
 
 
 def test_ucf101_has_the_split_of_its_lists(tmp_path: Path) -> None:

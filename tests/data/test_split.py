@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.leaks import Finding, check_leaks, difference_hash
+from pipeline.data.copies import equal_files
+from pipeline.data.finding import Finding
+from pipeline.data.label_findings import similar_labels, split_folders
+from pipeline.data.leaks import check_leaks, difference_hash
 from pipeline.data.manifest import Manifest
-from pipeline.data.manifest_rows import Row
+from pipeline.data.manifest_rows import Row, Span
 from pipeline.data.split import (
     LeakError,
+    SplitMethod,
     apply_split,
     folds_by_group,
     split_by_group,
@@ -181,7 +185,7 @@ def make(root: Path, rows: Sequence[Row]) -> None:
 def test_a_clean_split_has_no_findings(tmp_path: Path) -> None:
     rows = split_by_group([Row(f"{n}.mp4", group=f"g{n // 2}", label="ab"[n % 2]) for n in range(40)], 0.2, 0)
     make(tmp_path, rows)
-    assert findings(tmp_path, rows, contents=True) == {}
+    assert findings(tmp_path, rows) == {}
 
 
 def test_groups_in_two_splits_are_found(tmp_path: Path) -> None:
@@ -206,14 +210,71 @@ def test_classes_in_one_split_missing_files_and_imbalance_are_found(tmp_path: Pa
     assert "'common' has 10 rows, 'rare' has 1" in by_kind["imbalance"].message
 
 
-def test_equal_files_in_two_splits_are_found(tmp_path: Path) -> None:
-    rows = [Row("a", "train"), Row("b", "test"), Row("c", "train"), Row("d", "train"), Row("e", "test")]
+def test_equal_files_are_found_across_splits_across_classes_and_within_both(tmp_path: Path) -> None:
+    rows = [Row("a", "train", label="x"), Row("b", "test", label="x"), Row("c", "train", label="x")]
+    rows += [Row("d", "train", label="x"), Row("e", "test", label="y"), Row("f", "test", label="x")]
     make(tmp_path, rows)
-    (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes())
-    (tmp_path / "d").write_bytes((tmp_path / "c").read_bytes())  # two copies in one split are no leak
-    assert "identical" not in findings(tmp_path, rows)
-    leak = findings(tmp_path, rows, contents=True)["identical"]
-    assert leak.paths == ("a", "b") and "1 files are in two splits: 'a' and 'b'." in leak.message
+    for copy, source in (("b", "a"), ("d", "c"), ("f", "e")):
+        (tmp_path / copy).write_bytes((tmp_path / source).read_bytes())
+    leaks = [leak for leak in check_leaks(Manifest(tuple(rows), tmp_path)) if leak.kind == "identical"]
+    assert [leak.paths for leak in leaks] == [("e", "f"), ("a", "b"), ("c", "d")]
+    assert leaks[0].message.startswith(
+        "1 of 3 groups of equal files under several names, WITH DIFFERENT LABELS: 'e' (y) = 'f' (x). A label is wrong"
+    )
+    assert "1 of 3 groups of equal files under several names, in two splits: 'a' (x) = 'b' (x)." in leaks[1].message
+    assert "1 of 3 groups of equal files under several names, with one label: 'c' (x) = 'd' (x)." in leaks[2].message
+
+
+def test_files_of_one_size_with_equal_ends_are_no_copies_and_empty_files_are_none(tmp_path: Path) -> None:
+    rows = [Row(name) for name in ("a", "b", "c", "d", "e", "gone")]
+    for name, middle in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).write_bytes(b"h" * 70_000 + middle + b"t" * 70_000)
+    (tmp_path / "d").touch()
+    (tmp_path / "e").touch()
+    assert [[row.path for row in same] for same in equal_files(Manifest(tuple(rows), tmp_path))] == [["a", "c"]]
+
+
+@pytest.mark.parametrize("method", ["random", "random_ignoring_groups", "group", "folds", "manifest"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_drawn_split_keeps_equal_files_together(method: SplitMethod, seed: int) -> None:
+    is_grouped = method in ("group", "folds")
+    rows = [Row(f"{n}.mp4", "train", f"g{n // 2}" if is_grouped else None, "ab"[n % 2]) for n in range(60)]
+    copies = [(rows[0], rows[7]), (rows[7], rows[21], rows[34]), (rows[40], rows[50]), (rows[2], rows[59])]
+    split = apply_split(rows, method, test_share=0.4, validation_share=0.3, seed=seed, copies=copies)
+    assert [replace(row, split="train") for row in split] == rows  # with the groups that they had
+    splits = {row.path: row.split for row in split}
+    assert set(splits.values()) == ({"train", "val"} if method == "manifest" else {"train", "val", "test"})
+    for paths in ((0, 7, 21, 34), (40, 50), (2, 59)):
+        assert len({splits[f"{n}.mp4"] for n in paths}) == 1
+    if is_grouped:
+        assert not groups_of(split, "train") & groups_of(split, "test")
+    unknown = [(Row("other.mp4"), Row("another.mp4"))]  # rows that a head has left out
+    assert apply_split(rows, method, seed=seed, copies=unknown) == apply_split(rows, method, seed=seed)
+
+
+def test_labels_that_differ_in_case_or_accents_only_are_found() -> None:
+    labels = ["lève", "Lève", "leve", "sit down", "sit_down", "run", "walk", "9", "東京", "東大"]
+    rows = [Row(f"{n}", label=label) for n, label in enumerate(labels)] + [Row("s", spans=(Span(0, 1, "RUN"),))]
+    found = similar_labels(rows)
+    assert [finding.paths for finding in found] == [("0", "1", "2"), ("5", "s"), ("3", "4")]
+    assert "3 labels differ only in case, accents or blanks: 'Lève' (1), 'leve' (1), 'lève' (1)." in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("paths", "count"),
+    [
+        (["Train/run/1", "Test/run/1", "extra/run/1"], 2),
+        (["train_set/1", "test_set/2"], 2),
+        (["trainset/run/1", "other/run/1"], 1),
+        (["train/1", "bus/2"], 0),  # a class of vehicles
+        (["run/train/1", "run/test/2", "sit/train/3"], 3),
+        (["restraint/1/x", "contest/2/x"], 0),
+    ],
+)
+def test_folders_that_look_like_splits_and_are_classes_are_found(paths: list[str], count: int) -> None:
+    rows = [Row(path, label=path.split("/")[0]) for path in paths]
+    assert sum(len(finding.paths) for finding in split_folders(rows)) == count
+    assert split_folders([replace(row, split="train") for row in rows]) == []
 
 
 def test_near_duplicates_in_two_splits_are_found(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_plain_files_are_read_whole_or_are_an_error(tmp_path):
 def test_texts_need_no_file_and_equal_texts_in_two_splits_are_found(tmp_path):
     rows = [Row("train/0", "train", text="a b"), Row("train/1", "train", text="c")]
     rows += [Row("test/0", "test", text="a  b"), Row("test/1", "test", text="d")]
-    (finding,) = check_leaks(Manifest(tuple(rows), tmp_path / "nowhere"), contents=True)
+    (finding,) = check_leaks(Manifest(tuple(rows), tmp_path / "nowhere"))
     assert finding.kind == "identical" and finding.paths == ("test/0",)
     assert finding.message.startswith("1 of 2 test texts are also in train, word for word: 'test/0'.")
     assert check_leaks(Manifest(tuple(rows[:2]), tmp_path)) == []

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.data.batch import Batch, Sample, collate
 from pipeline.data.manifest_rows import Row
-from pipeline.data.tokenizer import END, PAD, START, Tokenizer
+from pipeline.data.tokenizer import END, PAD, START, UNKNOWN, Tokenizer
 from pipeline.heads.caption import Caption, _until_end
 from pipeline.metrics.captions import CiderD
 from pipeline.models.core_output import CoreOutput
@@ -89,8 +89,10 @@ def test_it_learns_the_sentence_of_each_input(settings):
     assert head.metrics(head.results(core_output(), batch_of(head)))["cider_d"] > 2
 
 
-def test_the_self_critical_gradient_is_that_of_the_expected_reward():
-    head = make_head(self_critical=True, max_length=3, hidden=4, embedding_size=4).train()
+@pytest.mark.parametrize("no_repeat_ngram", [None, 1])
+def test_the_self_critical_gradient_is_that_of_the_expected_reward(no_repeat_ngram: int | None) -> None:
+    settings = {"max_length": 3, "hidden": 4, "embedding_size": 4, "no_repeat_ngram": no_repeat_ngram}
+    head = make_head(self_critical=True, **settings).train()
     head.fit_rows(ROWS)
     steps, target = core_output().steps.unpad()[0], head.target(ROWS[0], np.zeros(1))
     assert target is not None
@@ -101,16 +103,24 @@ def test_the_self_critical_gradient_is_that_of_the_expected_reward():
     sampled = torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
 
     head.zero_grad()
-    tokens = range(len(TOKENIZER))
+    tokens = [END, *range(4, len(TOKENIZER))]  # the search forbids the other special tokens
     every_sentence = [
         [END],
         *([a, END] for a in tokens if a != END),
         *([a, b, c] for a in tokens if a != END for b in tokens if b != END for c in tokens),
     ]
+    if no_repeat_ngram:
+        every_sentence = [ids for ids in every_sentence if len(set(ids)) == len(ids)]
     sentences = stack([torch.tensor(ids) for ids in every_sentence])
     inputs = torch.cat([torch.full_like(sentences.data[:, :1], START), sentences.data[:, :-1]], dim=1)
     attention_memory = head.decoder.attention_memory(stack([steps] * len(every_sentence)))
-    scores = head.decoder(attention_memory, Padded(inputs, sentences.lengths))[0].log_softmax(-1)
+    logits = head.decoder(attention_memory, Padded(inputs, sentences.lengths))[0]
+    is_forbidden = torch.zeros_like(logits, dtype=torch.bool)
+    is_forbidden[..., [PAD, UNKNOWN, START]] = True
+    if no_repeat_ngram:
+        for step in range(1, 3):
+            is_forbidden[:, step].scatter_(1, sentences.data[:, :step], True)
+    scores = logits.masked_fill(is_forbidden, -torch.inf).log_softmax(-1)
     scores = scores.gather(2, sentences.data[:, :, None])[..., 0]
     log_probability = torch.where(sentences.mask, scores, 0.0).sum(1)
     assert log_probability.exp().sum().item() == pytest.approx(1, abs=1e-4)
@@ -180,9 +190,12 @@ def test_the_loss_without_label_smoothing_is_the_mean_over_all_tokens():
     target = batch.target("caption")
     assert isinstance(target, Padded)
     loss = head.loss(output, batch, "model")["caption"]
-    means = [result.log_probability for result in head.results(output, batch)]
+    results = head.results(output, batch)
     num_tokens = [int((row[0] != PAD).sum()) for row in target.unpad()]
-    assert loss.item() == pytest.approx(-np.dot(means, num_tokens) / sum(num_tokens), abs=1e-5)
+    assert [result.num_tokens for result in results] == num_tokens and len(set(num_tokens)) > 1
+    assert loss.item() == pytest.approx(sum(result.nats for result in results) / sum(num_tokens), abs=1e-5)
+    assert head.metrics(results)["perplexity"] == pytest.approx(np.exp(loss.item()), rel=1e-5)
+    assert head.metrics(results[:1])["perplexity"] == pytest.approx(np.exp(results[0].nats / num_tokens[0]), rel=1e-5)
 
 
 def test_metrics_and_interval_of_one_row_and_of_six():

@@ -61,7 +61,7 @@ def make_results(
         predicted = label if float(torch.rand((), generator=generator)) < accuracy else (label + 1) % 3
         logits = sharpness * torch.eye(3)[predicted] + torch.rand(3, generator=generator)
         features = 3 * torch.eye(P)[label] + 0.5 * torch.randn(P, generator=generator) + shift
-        results.append(ClassifyResult(logits, label, features, logits[None], 0))
+        results.append(ClassifyResult(logits, label, features, logits[None].argmax(-1), 0))
     return results
 
 

@@ -163,11 +163,12 @@ def test_a_lag_of_the_whole_length_gives_the_path_and_a_core_that_cannot_stream_
     output = core_output((12, 7, 0))
     target = stack([torch.zeros(n, dtype=torch.int64) for n in (12, 7, 0)])
     batch = Batch({}, {"timeline": target}, tuple("abc"))
-    for result in make_head(lag_steps=12).results(output, batch):
+    for result in make_head(lag_steps=12).results_with_stream(output, batch):
         assert result.lagged is not None
         assert result.lagged.tolist() == result.path.tolist()
-    assert any((result.lagged != result.path).any() for result in make_head(lag_steps=0).results(output, batch))
-    assert all(result.lagged is None for result in make_head(lag_steps=None).results(output, batch))
+    at_once = make_head(lag_steps=0).results_with_stream(output, batch)
+    assert any((result.lagged != result.path).any() for result in at_once)
+    assert all(result.lagged is None for result in make_head(lag_steps=None).results_with_stream(output, batch))
     context = HeadContext(D, RATE, False)
     assert SegmentSection().build("timeline", context, NAMES, None).lag_steps is None
     causal = context._replace(is_causal=True)
@@ -177,7 +178,7 @@ def test_a_lag_of_the_whole_length_gives_the_path_and_a_core_that_cannot_stream_
 def test_metrics_are_of_the_path_of_single_steps_and_of_a_stream():
     head, output = make_head(lag_steps=0), core_output((12, 7))
     batch = Batch({}, {"timeline": head.path(head.emissions(output.steps))}, tuple("ab"))
-    metrics = head.metrics(head.results(output, batch))
+    metrics = head.metrics(head.results_with_stream(output, batch))
     assert metrics["f1_50"] == metrics["edit"] == metrics["frame_accuracy"] == 1.0
     assert metrics["argmax_f1_50"] < 1.0
     assert metrics["lag_f1_50"] < 1.0
@@ -185,7 +186,8 @@ def test_metrics_are_of_the_path_of_single_steps_and_of_a_stream():
     assert metrics["background"] == "left out"
     assert 0 < metrics["per_frame_map"] <= 1
     cannot_stream = make_head(lag_steps=None)
-    assert not any(key.startswith("lag") for key in cannot_stream.metrics(cannot_stream.results(output, batch)))
+    results = cannot_stream.results_with_stream(output, batch)
+    assert not any(key.startswith("lag") for key in cannot_stream.metrics(results))
 
 
 def test_a_minimum_duration_needs_the_crf_and_holds():

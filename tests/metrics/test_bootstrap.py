@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.metrics.bootstrap import grouped_interval, ratio_interval, sums_interval
+from pipeline.metrics.bootstrap import grouped_interval, ratio_interval, sums_interval, wilson_interval
 
 
 def mean(rows) -> float:
@@ -77,7 +77,6 @@ def test_a_higher_level_is_wider_and_contains_the_estimate():
     values, groups = people(3)
     narrow, wide = (ratio_interval(values, None, groups, level=level) for level in (0.5, 0.99))
     assert wide[0] < narrow[0] < values.mean() < narrow[1] < wide[1]
-    assert ratio_interval(np.ones(20)) == (1, 1)
 
 
 def test_the_width_of_the_interval_of_a_mean_is_that_of_the_textbook():
@@ -106,19 +105,46 @@ def test_draws_with_a_statistic_of_nan_are_left_out():
 
     low, high = grouped_interval(mean_or_nan, values)
     assert 1 <= low <= high <= 3
-    assert ratio_interval([1, 1, 0], [1, 1, 0]) == (1, 1)
 
 
 def test_fewer_than_two_groups_have_no_interval():
     for interval in (
         ratio_interval([], None),
-        ratio_interval([1.0], None),
-        ratio_interval([1.0, 0.0], None, ["a", "a"]),
+        ratio_interval([0, 0], [0, 0]),
+        ratio_interval([0.5], None),
+        ratio_interval([1.0], None, is_share=False),
+        ratio_interval([1.5, 0.2], None, ["a", "a"]),
         grouped_interval(mean, [1.0, 0.0], ["a", "a"]),
         grouped_interval(mean, []),
         grouped_interval(lambda rows: float("nan"), [1, 2]),
     ):
         assert all(math.isnan(end) for end in interval)
+
+
+def test_a_share_of_which_all_or_none_is_right_has_the_interval_of_wilson():
+    """9 of 9: the lower end is n / (n + z^2) by Wilson's formula, 0.70 (Brown, Cai & DasGupta 2001)."""
+    low, high = ratio_interval(np.ones(9))
+    assert low == pytest.approx(9 / (9 + 1.959964**2), abs=1e-6) and round(low, 2) == 0.70 and high == 1.0
+    assert ratio_interval(torch.ones(9, dtype=torch.bool)) == (low, high)
+    assert ratio_interval(np.zeros(9)) == (0.0, pytest.approx(1 - low))
+    assert ratio_interval([4] * 9, [4] * 9) == (low, high), "4 frames of each of 9 videos are not 36 videos"
+    assert ratio_interval([1] * 27, None, [i % 9 for i in range(27)]) == (low, high), "9 persons are not 27"
+    assert ratio_interval([1, 1, 0], [1, 1, 0]) == wilson_interval(1, 2), "an item that counts nothing is no group"
+    assert ratio_interval(np.ones(9), level=0.5)[0] > low
+    assert ratio_interval([1.0] * 9, is_share=False) == (1, 1), "CIDEr-D ends at 10: a mean of it is no share"
+
+
+def test_one_and_two_groups_have_the_interval_of_wilson_by_groups():
+    low, high = ratio_interval([1, 1, 1, 0], None, ["a", "a", "b", "b"])
+    assert (low, high) == wilson_interval(0.75, 2) and low < 0.25 and high > 0.95
+    assert ratio_interval([1.0, 0.0], None, ["a", "a"]) == wilson_interval(0.5, 1)
+    three = ratio_interval([1, 1, 1, 0, 1, 1], None, list("aabbcc"))
+    assert three != wilson_interval(5 / 6, 3) and three[0] >= 0.5, "three groups are resampled"
+
+
+@pytest.mark.parametrize(("right", "count", "low", "high"), [(5, 10, 0.2366, 0.7634), (1, 10, 0.0179, 0.4042)])
+def test_the_interval_of_wilson_equals_published_values(right, count, low, high):
+    assert wilson_interval(right / count, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_errors_name_the_problem():

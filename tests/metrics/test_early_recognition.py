@@ -108,3 +108,13 @@ def test_errors_name_the_problem():
         early_curve([logits_of(0)], [0], [0])
     with pytest.raises(ValueError, match="There are 1 clips and 2 labels"):
         mean_time_to_decision([logits_of(0)], [0, 1])
+
+
+def test_classes_give_the_same_numbers_as_the_logits_that_they_come_from():
+    logits, labels = clips()
+    logits.append(logits[0][:0])
+    labels.append(0)
+    classes = [table.argmax(-1).to(torch.int32) for table in logits]
+    assert early_curve(classes, labels) == early_curve(logits, labels)
+    assert mean_time_to_decision(classes, labels) == mean_time_to_decision(logits, labels)
+    assert [decision_step(c) for c in classes[:-1]] == [decision_step(table) for table in logits[:-1]]

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import torch
 from toy_generate import GenerateToy, features_head, state_bytes
-from toy_training import SETTINGS, SignalAt
+from toy_training import SETTINGS, SignalAt, metric_rows
 
 import pipeline.training.fit as fit_file
+from pipeline.data.dataset import RowDataset
+from pipeline.data.vocabulary import Vocabulary
 from pipeline.evaluation.evaluate_dataset import Evaluation
+from pipeline.heads.targets import ConditionTarget, LabelTarget
 from pipeline.models.model import Model
 from pipeline.training.distributed import Interrupted
 from pipeline.training.resume import RESUME_FILE, saved_step
@@ -49,6 +52,35 @@ def test_an_interrupted_and_resumed_training_gives_bit_equal_players(tmp_path: P
     state = torch.load(tmp_path / "whole" / RESUME_FILE, weights_only=True)
     assert set(state["optimizers"]) == {"model", "clip"}
     assert any("average" in name for name in state["model"]) and any(name.endswith("._u") for name in state["model"])
+
+
+def test_numbers_of_two_players_are_never_added_up(tmp_path: Path) -> None:
+    made = GenerateToy(tmp_path / "series")
+    settings = SETTINGS.model_copy(update={"epochs": 1, "critic_lr_factor": 2.0})
+    made.toy.fit(made.model(), tmp_path / "run", settings, val=False)
+    rows = metric_rows(tmp_path / "run", "train")
+    of_model = {"loss", "grad_norm", "lr"}
+    of_critic = {"critic_loss/clip", "critic_grad_norm/clip", "critic_lr/clip"}
+    critic_terms = {"loss/clip_critic", "loss/clip_gradient_penalty"}
+    for row in rows:
+        assert set(row) >= of_model | of_critic
+        terms = {key: value for key, value in row.items() if key.startswith("loss/")}
+        assert row["loss"] == pytest.approx(sum(v for key, v in terms.items() if key not in critic_terms), rel=1e-5)
+        assert row["critic_loss/clip"] == pytest.approx(sum(terms.get(key, 0) for key in critic_terms), rel=1e-5)
+        assert row["critic_lr/clip"] == pytest.approx(2 * row["lr"])
+    assert any(row["grad_norm"] != row["critic_grad_norm/clip"] for row in rows)
+
+
+def test_processes_that_load_samples_change_no_result_of_a_gan(tmp_path: Path) -> None:
+    made = GenerateToy(tmp_path / "series")
+    settings = SETTINGS.model_copy(update={"epochs": 2, "betas": (0.0, 0.99)})
+    models = made.model(), made.model()
+    labels = Vocabulary.of(row.label for row in made.toy.train.rows if row.label)
+    targets = {"clip": ConditionTarget(labels), "action": LabelTarget(labels)}
+    for workers, model in zip((0, 2), models, strict=True):
+        train = RowDataset(made.toy.train.rows, made.toy.train.source, targets, window=9)
+        made.toy.fit(model, tmp_path / str(workers), settings, val=False, train=train, workers=workers)
+    assert state_bytes(models[0]) == state_bytes(models[1])
 
 
 @pytest.mark.parametrize(("scores", "best"), [((0.1, 0.9, 0.1, 0.2), 1), ((math.nan,) * 4, 3)])

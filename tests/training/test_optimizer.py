@@ -69,6 +69,15 @@ def test_weights_decay_and_biases_do_not_and_the_backbone_has_a_smaller_learning
     assert torch.allclose(after["backbone.weight"], before["backbone.weight"] * (1 - 0.05 * 0.3))
 
 
+def test_the_numbers_of_the_cnn_have_keys_of_their_own() -> None:
+    model = TwoLayers()
+    loss: Any = 3.0 * model.backbone.weight.sum() + 4.0 * model.head.bias.sum()
+    numbers = make_optimizer(model).step(loss, 0)
+    assert (numbers["lr"], numbers["backbone_lr"]) == pytest.approx((0.1, 0.05))
+    assert numbers["backbone_grad_norm"] == pytest.approx(3 * math.sqrt(4), rel=1e-5)
+    assert numbers["grad_norm"] == pytest.approx(math.sqrt(9 * 4 + 16 * 2), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["loss", "norm of the gradient"])
 def test_a_loss_or_gradient_that_is_not_finite_changes_no_weight(name: str) -> None:
     model = TwoLayers()

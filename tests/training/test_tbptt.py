@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from toy_training import CPU, SETTINGS, SignalAt, Toy, make_series, make_toy, me
 from pipeline.config.base import ConfigError
 from pipeline.config.run import load_config
 from pipeline.data.batch import collate
-from pipeline.data.sampler import TbpttSampler
+from pipeline.data.sampler import Key, TbpttSampler
 from pipeline.padded import stack
 from pipeline.training.distributed import Interrupted
 from pipeline.training.resume import saved_step
@@ -60,6 +64,39 @@ def test_a_state_of_another_number_of_processes_is_refused(toy: Toy, tmp_path: P
         toy.fit(toy.model(), tmp_path, TBPTT, train=SignalAt(toy.train, 50))
     with pytest.raises(ValueError, match="holds the core states of 1 processes, and this run has 2.*--fresh"):
         toy.fit(toy.model(), tmp_path, TBPTT, context=replace(CPU, world_size=2))
+
+
+def test_the_lanes_are_laid_out_once_an_epoch_and_once_to_count_its_steps(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_out: list[int] = []
+    lanes_of = TbpttSampler._lanes
+
+    def count(self: TbpttSampler) -> list[list[Key]]:
+        laid_out.append(self.epoch)
+        return lanes_of(self)
+
+    monkeypatch.setattr(TbpttSampler, "_lanes", count)
+    toy.fit(toy.model(), tmp_path, TBPTT)
+    assert sorted(laid_out) == sorted([*range(TBPTT.epochs)] * 2)
+
+
+def test_two_processes_whose_lanes_end_at_different_steps_train_a_language_model(tmp_path: Path) -> None:
+    support = Path(__file__).parents[1] / "support"
+    (tmp_path / "run").mkdir()
+    paths = [str(support), str(support.parents[1] / "scripts/proofs"), os.environ.get("PYTHONPATH", "")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*torchrun, str(support / "two_lanes.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert sorted(rank["windows"].count(-1) for rank in ranks) == [0, 6], "one rank has nothing to read at the end"
+    assert ranks[0]["weights"] == ranks[1]["weights"] and ranks[0]["finite"] and ranks[0]["steps"] == 2 * 8
 
 
 def test_tbptt_needs_windows_and_one_direction(tmp_path: Path) -> None:

@@ -273,7 +273,8 @@ def test_an_error_of_wandb_is_reported_once_and_the_rows_stay(
             raise RuntimeError("refused")
         return run
 
-    monkeypatch.setitem(sys.modules, "wandb", None if broken == "import" else SimpleNamespace(init=init, Settings=dict))
+    fake = SimpleNamespace(init=init, Settings=dict, setup=dict)
+    monkeypatch.setitem(sys.modules, "wandb", None if broken == "import" else fake)
     messages: list[str] = []
     with start(tmp_path, "offline", messages=messages) as tracker:
         for step in range(5):
@@ -310,7 +311,8 @@ def test_mode_and_environment_choose_where_rows_go(
         modes.append(options["mode"])
         return FakeRun("")
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, login=lambda prompt: False))
+    fake = SimpleNamespace(init=init, Settings=dict, setup=dict, login=lambda prompt: False)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.crf.forward_backward import LogPartition, forward_backward, full_precision
+from pipeline.models.crf.forward_backward import LogPartition, forward_backward
 from pipeline.models.crf.viterbi import FORBIDDEN, Lattice
-from pipeline.padded import Padded
+from pipeline.padded import Padded, without_autocast
 
 
 class CRF(nn.Module):
@@ -80,7 +80,7 @@ class CRF(nn.Module):
         mask, lengths = emissions.mask, emissions.lengths.to(emissions.data.device)
         labels = torch.where(mask, labels, 0)
         transitions, start, end = self._masked_scores(emissions.data.dtype)
-        with full_precision(emissions.data.device):
+        with without_autocast(emissions.data.device):  # rounding errors would accumulate over the steps
             if emissions.data.shape[1] == 0:
                 return emissions.data.sum(dim=(1, 2))
             emitted = emissions.data.gather(2, labels[:, :, None])[:, :, 0].sum(1)  # the padding holds zeros
@@ -100,7 +100,7 @@ class CRF(nn.Module):
         emissions = self._prepared(emissions)
         if emissions.data.shape[1] == 0:
             return emissions.data.detach()
-        with torch.no_grad(), full_precision(emissions.data.device):
+        with torch.no_grad(), without_autocast(emissions.data.device):
             return forward_backward(emissions, *self._masked_scores(emissions.data.dtype)).labels
 
     def decode(self, emissions: Padded) -> Padded:

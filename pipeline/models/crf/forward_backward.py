@@ -6,7 +6,6 @@ gradient, which is the posterior of labels and of label pairs. Knows nothing of 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -53,12 +52,6 @@ class LogPartition(torch.autograd.Function):
             (row * last_labels).sum(0),
             None,
         )
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Disable autocast: rounding errors would accumulate over the steps."""
-    is_autocast = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if is_autocast else nullcontext()
 
 
 def forward_backward(emissions: Padded, transitions: Tensor, start: Tensor, end: Tensor) -> ChainPosteriors:

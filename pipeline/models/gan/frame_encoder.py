@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.models.gan.gaussian import sample_posterior
 from pipeline.models.gan.pooling import masked_mean
-from pipeline.padded import Padded
+from pipeline.padded import Padded, full_precision
 
 INITIAL_LOG_VARIANCE = -4.0
 """Log variance of the codes at the start: first they hold what they can, later what is worth its KL divergence."""
@@ -77,7 +77,7 @@ class FrameEncoder(nn.Module):
         pooled = encoded[:, 0] if self.uses_first_frame else masked_mean(encoded, mask)
         content, content_kl = sample_posterior(self.content(pooled), is_sampled)
         poses, pose_kl = sample_posterior(self.pose(encoded), is_sampled)
-        return EncodedFrames(content, poses, content_kl + (pose_kl * mask).sum(1))
+        return EncodedFrames(content, poses, content_kl + (full_precision(pose_kl) * mask).sum(1))
 
 
 def random_steps(lengths: Tensor, count: int, with_first: bool = False) -> Tensor:

@@ -15,7 +15,7 @@ from pipeline.models.gan.frame_decoder import FirstFrameDecoder
 from pipeline.models.gan.gaussian import LOG_DEVIATION_RANGE, diagonal_nll
 from pipeline.models.gan.generator import Condition
 from pipeline.models.recurrent.core import Core, State
-from pipeline.padded import Padded
+from pipeline.padded import Padded, full_precision
 
 CONTENT_NOISE = 0.3
 """Deviation of the noise on the content in training, so that the generator learns no frame by heart."""
@@ -96,7 +96,7 @@ class ImageToVideoGenerator(nn.Module):
         outputs, _ = self.core(inputs, self.condition.initial_state(context))
         change, log_deviation = self._gaussian(outputs.data, context)
         nll = diagonal_nll(differences[:, 1:] - last - change, log_deviation).mean(2)
-        return torch.where(inputs.mask, nll, 0.0).sum() / inputs.mask.sum().clamp(min=1)
+        return torch.where(inputs.mask, full_precision(nll), 0.0).sum() / inputs.mask.sum().clamp(min=1)
 
     def generate_codes(
         self, codes: LatentCodes, labels: Tensor, state: State | None = None, skip: int = 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.padded import full_precision
+
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """The mean over the real steps: (B, T, C), (B, T) -> (B, C). Numbers in the padding must be finite."""
-    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return (full_precision(x) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def masked_max(x: Tensor, mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.recurrent.core import State
-from pipeline.padded import Padded
+from pipeline.padded import Padded, without_autocast
 
 
 class MeanPoolCore(nn.Module):
@@ -48,7 +48,9 @@ class MeanPoolCore(nn.Module):
         partial = accumulate(x.zeroed().data.unbind(1), initial=total[:, 0])  # cumsum over wide steps is 4 times slower
         sums = torch.stack(list(partial)[1:], dim=1)
         counts = count + x.mask[:, :, None].to(sums.dtype).cumsum(dim=1)
-        steps = Padded(self.mlp(sums / counts.clamp(min=1.0)), x.lengths).zeroed()
+        means = sums / counts.clamp(min=1.0)
+        with without_autocast(means.device):  # in full precision, as the recurrent cores
+            steps = Padded(self.mlp(means), x.lengths).zeroed()
         return steps, (sums[:, -1:], counts[:, -1:])
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:

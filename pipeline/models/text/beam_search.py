@@ -97,7 +97,7 @@ def beam_search(
             finished = _no_hypotheses(scores, width, max_length, end)
         total = scores[:, :, None] + log_probabilities.reshape(batch, beams, vocabulary_size)
         if no_repeat_ngram is not None and length >= no_repeat_ngram:
-            total = _without_repeats(total, prefixes, no_repeat_ngram)
+            total = without_repeats(total, prefixes, no_repeat_ngram)
         if length == max_length:
             best = total[:, :, end].topk(min(width, beams))
             return _add_finished(finished, best.values, prefixes, best.indices, end, length_penalty)
@@ -184,7 +184,7 @@ def _select(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
-def _without_repeats(scores: Tensor, prefixes: Tensor, order: int) -> Tensor:
+def without_repeats(scores: Tensor, prefixes: Tensor, order: int) -> Tensor:
     """Scores (B, W, V) with -inf at every token that would repeat an n-gram of its prefix. prefixes: (B, W, T)."""
     if prefixes.shape[2] < order:
         return scores
