@@ -171,7 +171,7 @@ def _write_subset(work: Path) -> list[str]:
     clips, long_videos = (proof_tools.read_json_lines(work / f"puppets/{name}.jsonl") for name in ("clips", "long"))
     test = [row for row in clips if row["split"] == "test"]
     train = [row for row in clips if row["split"] != "test"]
-    subset = [*train[::6], *test[::3], *long_videos]
+    subset = [*train[:: proof_tools.SIZE.pick(6, 1)], *test[::3], *long_videos]
     (work / "subset.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in subset))
     return [text for row in subset if row["split"] == "train" for text in row["captions"]]
 

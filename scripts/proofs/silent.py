@@ -77,6 +77,10 @@ class Trace(NamedTuple):
     shared: set[str]
 
 
+LATENCY = re.compile(r'"latency_ms": \{[^}]*\}')
+"""Times in the last event of `watch`, which differ from run to run."""
+
+
 class Answer(NamedTuple):
     """What a job said: its exit code, its standard output, and the rows that it wrote, as JSON (nan equals nan)."""
 
@@ -151,7 +155,7 @@ def run_jobs(
         if done.returncode != EXIT_CODES.get(name, 0):
             print(f"  {name}: exit {done.returncode}\n{done.stderr[-2000:]}")
         trace = read_trace(path.read_text(errors="replace").splitlines()) if is_traced else None
-        yield name, Answer(done.returncode, done.stdout, _rows(folder, job)), trace
+        yield name, Answer(done.returncode, LATENCY.sub("", done.stdout), _rows(folder, job)), trace
 
 
 def _rows(folder: Path, job: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ HOOK = """
 import os, sys
 
 def hook(event, arguments):
-    is_inet = event == "socket.__new__" and int(arguments[1]) != 1  # AF_UNIX
-    if is_inet or event.startswith(("socket.getaddrinfo", "socket.gethost", "urllib.Request")):
+    is_inet = event == "socket.__new__" and int(arguments[1]) in (2, 10)  # AF_INET, AF_INET6; -1 is of a given file
+    if is_inet or event.startswith(("socket.getaddrinfo", "socket.gethostby", "urllib.Request")):
         with open(os.environ["HOOK_LOG"], "a") as log:
             log.write(f"{sys.argv} {event} {arguments}\\n")
         raise OSError("the network is blocked")
