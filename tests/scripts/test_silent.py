@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -144,3 +145,10 @@ def test_no_verb_tries_the_network_and_each_says_the_same_without_one(tmp_path: 
         pytest.skip("this machine does not allow `unshare -rn`, so no verb ran in an empty network namespace")
     alone = [job[:2] for job in silent.run_jobs(tmp_path / "alone", prefix=("unshare", "-rn"))]
     assert alone == hooked_answers
+
+
+def test_one_module_imports_the_libraries_that_would_send_data() -> None:
+    package = Path(silent.proof_tools.REPOSITORY) / "pipeline"
+    importing = re.compile(r"^\s*(?:import|from) (?:openvino|timm|wandb)\b", re.M)
+    importers = [path.name for path in package.rglob("*.py") if importing.search(path.read_text(encoding="utf-8"))]
+    assert importers in ([], ["libraries.py"])
