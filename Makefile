@@ -23,7 +23,7 @@ test: $(VENV)/ready
 
 ## make test-slow         the tests that run in CI only: documentation, wheel, ...
 test-slow: $(VENV)/ready
-	$(RUN)/python -m pytest -q -m slow
+	$(RUN)/python -m pytest -q -m slow -n 2 --dist loadfile
 
 ## make lint              ruff, pyright and import-linter
 lint: $(VENV)/ready
