@@ -38,7 +38,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # only what is installed counts
-    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, cwd=cwd, env=clean)
+    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, cwd=cwd, env=clean, timeout=600)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
     return done.stdout
 

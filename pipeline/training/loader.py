@@ -5,16 +5,23 @@ In: a training dataset and the training section. Out: an iterable of batches for
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 
 from torch.utils.data import DataLoader
 
+from pipeline.config.base import ConfigError
 from pipeline.config.training import TrainingSection
 from pipeline.data.batch import Batch, collate
 from pipeline.data.dataset import RowDataset
 from pipeline.data.sampler import EpochSampler, Sampler, TbpttSampler
 from pipeline.training.distributed import DistributedContext
+
+MAX_TEMPORARY_PATH = 71
+"""Bytes of the temporary folder's path. Workers send batches by sockets in it, and the path of a socket has at most 103
+bytes on every system; 32 of them are the name of the socket. With a longer one a worker fails and the run waits."""
 
 
 def make_sampler(train: RowDataset, settings: TrainingSection, context: DistributedContext) -> Sampler:
@@ -35,9 +42,18 @@ def count_steps(sampler: Sampler, epochs: int) -> int:
 
 
 def make_loader(train: RowDataset, sampler: Sampler, workers: int) -> Callable[[], Iterator[Batch]]:
-    """A function that yields the batches of the sampler's current epoch. workers: processes that read rows; 0: none."""
+    """A function that yields the batches of the sampler's current epoch. workers: processes that read rows; 0: none.
+
+    Raises ConfigError where the path of the temporary folder is too long for workers.
+    """
     if workers == 0:
         return lambda: (collate([train[key] for key in keys]) for keys in sampler)
+    if len(os.fsencode(tempfile.gettempdir())) > MAX_TEMPORARY_PATH:
+        raise ConfigError(
+            f"data.workers is {workers}, and workers send their batches by sockets in the temporary folder "
+            f"'{tempfile.gettempdir()}', whose path is too long for that. It has at most {MAX_TEMPORARY_PATH} bytes. "
+            "Set TMPDIR to a folder with a shorter path, such as /tmp, or set data.workers=0."
+        )
     loader = DataLoader(
         train,
         batch_sampler=sampler,

@@ -96,6 +96,7 @@ def run_tests(report: tuple[str, ...], environment: Mapping[str, str], left_out:
         env=dict(environment),
         capture_output=True,
         text=True,
+        timeout=1800,
     )
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no output"]
     for line in lines:

@@ -151,7 +151,7 @@ def run_jobs(
     strace += ["-e", "trace=network,openat,open,creat,link,linkat,rename,renameat,renameat2"]
     for name, job in JOBS.items():
         command = [*prefix, *(strace if is_traced else ()), sys.executable, "-m", "pipeline.cli", *job]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
         if done.returncode != EXIT_CODES.get(name, 0):
             print(f"  {name}: exit {done.returncode}\n{done.stderr[-2000:]}")
         trace = read_trace(path.read_text(errors="replace").splitlines()) if is_traced else None

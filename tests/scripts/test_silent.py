@@ -135,7 +135,10 @@ def test_what_is_left_in_the_home_the_temporary_folder_and_shared_memory_is_a_fa
 
 
 @pytest.mark.slow
-def test_no_verb_tries_the_network_and_each_says_the_same_without_one(tmp_path: Path, hooked) -> None:
+def test_no_verb_tries_the_network_and_each_says_the_same_without_one(
+    tmp_path_factory: pytest.TempPathFactory, hooked
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("s")  # a short path, because workers of a training make sockets in it
     log, variables = hooked
     silent.make_data(tmp_path / "data")
     hooked_answers = [job[:2] for job in silent.run_jobs(tmp_path / "hooked", variables=variables)]
