@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from pipeline.commands import train as train_command
 from pipeline.commands.config import training_config
 from pipeline.commands.watch import open_live
 from pipeline.config.encoders import FramesSection
+from pipeline.inference.answer import Answer
+from pipeline.inference.engine import answer_files, extract_files, feature_source
 from pipeline.inference.events import Event
-from pipeline.inference.extract_features import extract_one
 from pipeline.inference.live_stream import live_events
-from pipeline.inference.predict_folder import predict_all
-from pipeline.inference.predictor import Answer, Predictor, answering_threads
+from pipeline.inference.predictor import Predictor, answering_threads
 from pipeline.inference.stream import Stream, check_can_stream
-from pipeline.media.folder import find_texts, find_videos
+from pipeline.media.folder import FINDERS, Find, InputFile
+from pipeline.media.sniff import MediaError
 from pipeline.training.distributed import device_of
 
 AnyPath = str | PathLike[str]
@@ -105,17 +106,15 @@ class Recogniser:
         if self._reads_texts:
             with _threads(self._threads):
                 return self._predictor.predict_text(fspath(source))
-        files = find_videos([fspath(source)])
+        files = self._find([fspath(source)], False, _no_log)
         if len(files) != 1:
             raise ValueError(
                 f"'{fspath(source)}' holds {len(files)} files, and a call answers for one. Use model.predict for "
                 "folders, globs and lists."
             )
-        if files[0].problem:
-            code, _, sentence = files[0].problem.partition(": ")
-            return Answer(f"failed:{code}", error=sentence, path=fspath(source))
-        with _threads(self._threads):
-            return self._predictor.predict_file(files[0].path)
+        file = replace(files[0], name=fspath(source))
+        with _threads(self._threads), answer_files([file], self._predictor) as answers:
+            return next(answers).answer
 
     def predict(
         self,
@@ -125,21 +124,23 @@ class Recogniser:
         follow_links: bool = False,
         log: Log = _no_log,
     ) -> Iterator[dict[str, Any]]:
-        """A row (plain values) for every file in folders, globs, lists and files, in order, as soon as it is answered.
+        """A row (plain values) for every file in folders, globs, lists and files, in order.
 
+        Several files are read at the same time, so the rows come as soon as all files before them are answered.
         For a model of texts the sources are text files; each line gives a row. top: how many classes a row lists.
         follow_links: also read what links in a folder lead to outside of it. log: takes a line about what is left out.
         """
         listed = [sources] if isinstance(sources, str | PathLike) else list(sources)
-        find = find_texts if self._reads_texts else find_videos
-        files = find([fspath(one) for one in listed], follow_links, log)
-        rows = predict_all(files, self._predictor, top=top)
-        while True:
-            with _threads(self._threads):
-                row = next(rows, None)
-            if row is None:
-                return
-            yield row
+        files = self._find([fspath(one) for one in listed], follow_links, log)
+        early: dict[str, Answer] = {}  # answers that are known before those of the files before them
+        with _threads(self._threads):
+            answers = answer_files(files, self._predictor)
+        with answers:
+            for file in files:
+                while file.name not in early:
+                    one = next(answers)
+                    early[one.file.name] = one.answer
+                yield early.pop(file.name).to_dict(top)
 
     def features(self, path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
         """What the frozen CNN computes for a video: times (T,) in seconds and features (T, D) float32.
@@ -152,11 +153,12 @@ class Recogniser:
                 f"This model reads {section.kind}, and features are computed from frames. Load a model whose "
                 "encoder.kind is frames."
             )
-        with _threads(self._threads):
-            features = extract_one(
-                Path(path), self._predictor.extractor, self._predictor.clock, section.transform(), section.decoder
-            )
-        return features.times, features.values.astype(np.float32)
+        file, source = InputFile(Path(path), fspath(path)), feature_source(self._predictor, section)
+        with _threads(self._threads), extract_files([file], source, None) as answers:
+            one = next(answers)
+        if one.features is None:
+            raise MediaError(one.answer.status, one.answer.error)
+        return one.features.times, one.features.values.astype(np.float32)
 
     def stream(
         self,
@@ -193,6 +195,11 @@ class Recogniser:
                 if event is None:
                     return
                 yield event
+
+    @property
+    def _find(self) -> Find:
+        """How the inputs of this model are found."""
+        return FINDERS[self._checkpoint.architecture.encoder.kind]
 
     @property
     def _reads_texts(self) -> bool:

@@ -1,4 +1,4 @@
-"""The arguments of every verb, and their help texts.
+"""The arguments of every verb.
 
 In: nothing. Out: the argument parser. It imports nothing heavy, so that --help answers at once. Knows nothing of what
 the verbs do.
@@ -12,63 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.commands.help_texts import EPILOG, GENERATE, HELP, WATCH
 
-EPILOG = """\
-a first run:
-  unreel train videos/                      one folder per class; prints the settings it chose
-  unreel predict clips/ --model runs/videos --out answers/
-settings are key=value after the config, such as core.cell=lstm; `unreel config` lists them all.
-"""
-HELP = {
-    "train": (
-        "Train a model. A folder with one folder of videos for each class, or a manifest, needs no config: settings "
-        "are chosen and printed. The same command goes on with an interrupted training.",
-        """\
-  unreel train videos/                                    a folder of class folders; the run lies in runs/videos
-  unreel train videos/ core.cell=lstm training.epochs=40  with settings; `unreel config` lists them all
-  unreel train configs/puppets/action.yaml training.seed=1
-""",
-    ),
-    "evaluate": (
-        "Measure the model of a finished run again, on its own test split or on other data. The table lies in "
-        "RUN/evaluation.",
-        """\
-  unreel evaluate runs/videos
-  unreel evaluate runs/videos data.path=other/manifest.csv
-""",
-    ),
-    "predict": (
-        "Answer for files, folders, globs and lists of videos with a trained model. Each input gets one row, also a "
-        "broken one: its row says what is wrong.",
-        """\
-  unreel predict clips/ --model runs/videos --out answers/
-  unreel predict a.mp4 'more/**/*.avi' @list.txt --model runs/videos --out answers/ --format csv
-""",
-    ),
-    "extract": (
-        "Compute the features of all videos of a config, a manifest or a folder, and store them, so that every later "
-        "training starts at once.",
-        """\
-  unreel extract videos/
-  unreel extract configs/puppets/action.yaml encoder.size=160
-""",
-    ),
-    "check": (
-        "Find what is wrong with a dataset before you train on it. The exit code is 1 where something is found.",
-        """\
-  unreel check videos/
-  unreel check videos/manifest.csv --contents
-""",
-    ),
-    "config": (
-        "List every setting with its type, default and meaning; or print a config, with its defaults written out.",
-        """\
-  unreel config
-  unreel config videos/ core.cell=lstm > mine.yaml
-""",
-    ),
-}
-"""What a verb does, and examples."""
 FORMATS = ["jsonl", "csv", "parquet", "srt", "vtt", "elan", "activitynet"]
 
 
@@ -86,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_train_and_evaluate(verbs)
     _add_predict(verbs)
+    _add_job_verbs(verbs)
     _add_watch(verbs)
     _add_generate(verbs)
     _add_dataset_verbs(verbs)
@@ -143,12 +89,15 @@ def _add_predict(verbs: Any) -> None:
         "paths", nargs="+", metavar="PATH", help="for models of texts: text files, one answer per line, or -"
     )
     predict.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run's folder or its model folder")
-    predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of predictions.*")
+    predict.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder of the ledger and of predictions.*"
+    )
     predict.add_argument(
         "--format",
         nargs="+",
         choices=FORMATS,
         default=FORMATS[:3],
+        dest="formats",
         help="jsonl, csv, parquet (default: these three) hold every answer; srt, vtt, elan (one file per video) and "
         "activitynet hold spans of time",
     )
@@ -157,13 +106,55 @@ def _add_predict(verbs: Any) -> None:
         "--attention", action="store_true", help="draw the attention weights of captions, in DIR/attention"
     )
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda (default auto)")
+    _add_job(predict)
     _add_follow_links(predict)
+
+
+def _add_job(predict: argparse.ArgumentParser) -> None:
+    """The options of `predict` about what is done again, and where."""
+    predict.add_argument(
+        "--store", type=Path, metavar="DIR", help="keep the features of videos here, and use those that are here"
+    )
+    predict.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="i/n",
+        help="only part i of n (0/4 to 3/4); the parts may run at once on machines that share DIR, and "
+        "`unreel merge DIR` writes the files",
+    )
+    predict.add_argument("--retry-failed", action="store_true", help="also answer again for every input that failed")
+    predict.add_argument("--reprocess", action="store_true", help="answer again for all inputs, such as by a new model")
+    predict.add_argument("--dry-run", action="store_true", help="say what would be done, open no input, write nothing")
+
+
+def _add_job_verbs(verbs: Any) -> None:
+    status = _add_verb(verbs, "status", "say how far a `predict` job is, also while it runs")
+    verify = _add_verb(verbs, "verify", "check that a `predict` job is complete and undamaged")
+    merge = _add_verb(verbs, "merge", "write the files of a `predict` job from its ledger")
+    for verb in (status, verify, merge):
+        verb.add_argument("out", type=Path, metavar="OUT", help="the --out of `unreel predict`")
+    verify.add_argument(
+        "--sample",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="answer again for such a share of the inputs, as 5%% or 0.05, and compare the rows",
+    )
+    merge.add_argument(
+        "--format", nargs="+", choices=FORMATS, default=[], dest="formats", help="by default those of `predict`"
+    )
 
 
 def _add_dataset_verbs(verbs: Any) -> None:
     extract = _add_verb(verbs, "extract", "fill the feature store for a config, and do nothing else")
     extract.add_argument("config", metavar="CONFIG|MANIFEST|FOLDER")
     extract.add_argument("settings", nargs="*", metavar="key=value")
+    extract.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write the features of each video, as DIR/NAME.npy (looks, features)",
+    )
     _add_follow_links(extract)
 
     check = _add_verb(verbs, "check", "find problems of a dataset: leaks, missing and broken files, unequal classes")
@@ -176,26 +167,6 @@ def _add_dataset_verbs(verbs: Any) -> None:
     check.add_argument(
         "--near-duplicates", action="store_true", help="decode a few frames: find near duplicates in two splits"
     )
-
-
-WATCH = """\
-One JSON object per line on standard output, times in seconds since the first frame:
-  opened         the source is open; is_live says whether it is a camera or a live address
-  start, update, end      an action starts, continues, ends: head, label, start, end, score
-  probabilities  the best classes of each look, with --probabilities
-  answer         the answer for the whole source, at its end, as `unreel predict` gives it
-  reconnect, dropped      the decoder was started again; looks were left out
-  closed         always the last event: status, seconds, looks, dropped, reconnects, latency_ms
-Files, recordings behind an address and pipes wait for the model, so no look is left out. Cameras and live addresses
-do not wait: when the model is slower, the oldest waiting looks (of 16 at most) are dropped, counted and reported.
-After a signal the open actions end with "interrupted": true, and --state continues from there. After kill -9 the
-events since the last saved state (3 s) are repeated.
-examples:
-  unreel watch match.mp4 --model runs/x --overlay overlay.mp4
-  unreel watch rtsp://camera/1 --model runs/x --state camera1.state >> events.jsonl
-  arecorder | unreel watch - --model runs/x             (MPEG-TS, Matroska, Y4M)
-  program | unreel watch - --size 320x240 --fps 25 --model runs/x     (raw rgb24, top row first)
-"""
 
 
 def _add_watch(verbs: Any) -> None:
@@ -275,13 +246,6 @@ def _add_reading(watch: argparse.ArgumentParser) -> None:
 
 
 MADE = ["mp4", "gif", "png", "npz", "txt"]
-GENERATE = """\
-examples:
-  unreel generate --model runs/clips --label walk_left --count 8 --out made/        8 clips of a class, and a sheet
-  unreel generate --model runs/clips --length 64 --out made/                        longer than in training
-  unreel generate --model runs/clips --count 8 --towards 7 --out made/              from one clip to another
-  unreel generate --model runs/text --prompt "ROMEO:"                               continue a text
-"""
 
 
 def _add_generate(verbs: Any) -> None:
@@ -345,3 +309,23 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
+
+
+def _share(text: str) -> float:
+    """5% or 0.05 -> 0.05."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; it is above 0 and at most 1, such as 5% or 0.05")
+    return share
+
+
+def _shard(text: str) -> object:
+    from pipeline.inference.job_plan import Shard
+
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

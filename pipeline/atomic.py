@@ -1,15 +1,29 @@
-"""Atomic file writes: a reader sees the old file or the new one, never a part of it.
+"""Atomic file writes, and the lock of a folder.
 
-In: a path and its new content. Out: the file with this content, synced to the disk. Knows nothing of the content.
+In: a path and its new content. Out: the file with this content, synced to the disk: a reader sees the old file or the
+new one, never a part of it. In: a folder. Out: its lock, which one process holds. Knows nothing of the content.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
+import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LOCK_FILE = ".lock"
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}(\.[^.]*)?")
+"""The names of the temporary files of `open_atomic`."""
+
+
+class FolderLocked(RuntimeError):
+    """Another process uses the folder. The text names the process and its machine."""
 
 
 @contextmanager
@@ -19,15 +33,42 @@ def open_atomic(path: Path) -> Iterator[Path]:
     The temporary name is unique among processes, machines and containers that share the folder. The data are synced to
     the disk before the replacement, so the old file or the new one survives a power failure.
 
-    Raises OSError; the temporary file is removed after any error.
+    Raises OSError that names `path`, also where the disk is full; the temporary file is removed after any error.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    partial = _partial(path)
     try:
-        yield partial
-        _sync(partial)
-        os.replace(partial, path)
+        with naming(path):
+            yield partial
+            _sync(partial)
+            os.replace(partial, path)
+            _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError that names no file, as of a full disk while writing, the name of the file that was written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{path.suffix}")
+
+
+def remove_partial_files(folder: Path, *, is_deep: bool = False) -> None:
+    """Remove the temporary files that killed processes left in a folder; is_deep: also in the folders below it.
+
+    The caller holds the lock of the folder.
+    """
+    for path in folder.rglob(".*") if is_deep else folder.glob(".*"):
+        if _PARTIAL.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def check_output_folder(folder: Path, option: str) -> None:
@@ -46,38 +87,92 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 class AtomicFile:
-    """A file that is written during a whole job and gets its name when the job commits it.
+    """A file that is written in many steps and gets its name when the writer commits it.
 
-    Write the content to `partial`, `<name>.<12 hex digits>.partial`; the digits make it unique as in `open_atomic`.
-    Until the commit a symbolic link `<name>.partial` leads to it, so people can read the rows so far under a known
-    name. Where two jobs write the same file, the link leads to the file of the later job, and each job keeps its own. A
-    file system without symbolic links has no such link. The partial file of a job that died stays on the disk.
-
-    Raises OSError.
+    Write the content to `partial`, which has a unique name as in `open_atomic`. Raises OSError.
     """
 
     def __init__(self, path: Path) -> None:
-        unique = uuid.uuid4().hex[:12]
-        self.path, self.partial = path, path.with_name(f"{path.name}.{unique}.partial")
-        self._link = path.with_name(f"{path.name}.partial")
-        self.partial.touch()
-        new_link = path.with_name(f".{path.name}.{unique}.link")
-        try:
-            new_link.symlink_to(self.partial.name)
-            os.replace(new_link, self._link)  # in one step, also over the link of another job
-        except (OSError, NotImplementedError):
-            new_link.unlink(missing_ok=True)
+        self.path, self.partial = path, _partial(path)
 
     def commit(self) -> Path:
         """Give the finished file its name, in one step after a sync to the disk. Returns the path."""
-        _sync(self.partial)
-        os.replace(self.partial, self.path)
-        with suppress(OSError):  # no link, or a file that is none
-            if os.readlink(self._link) == self.partial.name:
-                self._link.unlink()
+        with naming(self.path):
+            _sync(self.partial)
+            os.replace(self.partial, self.path)
+            _sync_folder(self.path.parent)
         return self.path
+
+
+@contextmanager
+def lock_folder(folder: Path, advice: str) -> Iterator[None]:
+    """Hold the lock of a folder. The system releases it when the process ends, also after kill -9.
+
+    The file `.lock` names the owner: process, machine, and since when. A file system without locks has none. advice:
+    what to do where another process holds it. Raises FolderLocked with the owner and the advice, and OSError.
+    """
+    path = folder / LOCK_FILE
+    descriptor = -1
+    while descriptor < 0:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(descriptor)
+            os.close(descriptor)
+            raise FolderLocked(f"'{folder}' is in use by {owner}. Only one may write into a folder. {advice}") from None
+        except OSError:
+            break
+        if not _is_file_of(descriptor, path):  # its last owner has removed it meanwhile
+            os.close(descriptor)
+            descriptor = -1
+    try:
+        os.ftruncate(descriptor, 0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def folder_owner(folder: Path) -> str | None:
+    """Who holds the lock of a folder: process, machine, and since when; None where nobody does. Writes nothing."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except OSError as error:
+        return _owner(descriptor) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    finally:
+        os.close(descriptor)
+
+
+def _owner(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace") or "an unknown process"
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the file at this path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(path: Path) -> None:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the name of a new file too, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -10,34 +10,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from pipeline import __version__
 from pipeline.atomic import write_atomic
-from pipeline.config.architecture import TOKENS, Architecture
+from pipeline.config.architecture import LOOKS, TOKENS, Architecture
 from pipeline.config.base import ConfigError, retired_settings, validate
+from pipeline.config.model_json import DESCRIPTION, FORMAT, ModelError, find_model, read_description
 from pipeline.config.retired import KEYS, SINCE
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.training_record import TrainingRecord
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.media.similar_paths import did_you_mean_path
+from pipeline.encoders.backbone import PIXELS, Backbone, CnnFacts, StoredCnn
+from pipeline.encoders.converted_cnn import is_converted
+from pipeline.encoders.frames import FramesEncoder
 from pipeline.models.model import Model
 
-FORMAT = 3
-"""Formats 1 and 2 are those of unreel 0.1, whose settings and weights had other names."""
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+WEIGHTS = "weights.safetensors"
+CNN = "encoder.backbone.net."
+"""What the names of the CNN's weights begin with."""
 OLD_ARCHITECTURE = next(old for old, new in KEYS.items() if new == "architecture")
 """The key of the architecture in a model.json of unreel 0.1."""
-
-
-class ModelError(ValueError):
-    """A folder holds no model, or parts that do not belong together, or a model that cannot do what is asked."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,16 @@ class Checkpoint:
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def features_made_by(self, device: torch.device) -> dict[str, Any] | None:
+        """What shapes stored features, for the feature store; None for a model without a CNN of frames."""
+        encoder = self.model.encoder
+        return self.architecture.made_by(device, encoder.backbone) if isinstance(encoder, FramesEncoder) else None
+
+    def made_by(self, device: torch.device) -> dict[str, Any]:
+        """Everything besides the input that shapes an answer: the model, what shapes its features, and the device."""
+        shaped = self.features_made_by(device) or {"looks": LOOKS}
+        return {"model": self.fingerprint(), "device": device.type, **shaped}
+
 
 def save_model(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the folder. Each file is replaced in one step. Raises OSError."""
@@ -78,6 +88,8 @@ def save_model(folder: Path, checkpoint: Checkpoint) -> None:
         "input_size": checkpoint.input_size,
         "notes": dict(checkpoint.notes),
     }
+    if isinstance(encoder := checkpoint.model.encoder, FramesEncoder):
+        description["cnn"] = asdict(encoder.backbone.facts)
     if checkpoint.training_record is not None:
         description["training_record"] = checkpoint.training_record.as_json()
     weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.model.state_dict().items()}
@@ -85,37 +97,40 @@ def save_model(folder: Path, checkpoint: Checkpoint) -> None:
     write_atomic(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False))
 
 
-def find_model(folder: str | Path) -> Path:
-    """The model folder itself, or `model/` inside a run folder. Raises ModelError where neither is one."""
-    folder = Path(folder)
-    for candidate in (folder, folder / "model"):
-        if (candidate / DESCRIPTION).is_file():
-            return candidate
-    similar = "" if folder.exists() else did_you_mean_path(folder)
-    raise ModelError(
-        f"'{folder}' is no model: it holds no {DESCRIPTION}.{similar} Give the folder of a finished run, or the "
-        "model folder inside it."
-    )
-
-
 def load_model(folder: str | Path) -> Checkpoint:
     """Read a model folder, or a run folder that holds one. Raises ModelError that names the field that is wrong."""
     folder = find_model(folder)
     path = folder / DESCRIPTION
-    description = _read_description(path)
+    description = read_description(path)
     if description.get("format") != FORMAT:
         raise ModelError(_other_format(folder, description))
     input_size, notes = description.get("input_size"), description.get("notes", {})
+    weights = _read_weights(folder / WEIGHTS)
     try:
         architecture = validate(Architecture, description.get("architecture"), f"the architecture in '{path}'")
         vocabularies = _read_vocabularies(description.get("vocabularies"), architecture)
-        model = _without_pretrained(architecture).build(vocabularies, input_size=input_size)
+        backbone = _stored_backbone(architecture, description, weights)
+        model = _without_pretrained(architecture).build(vocabularies, input_size=input_size, backbone=backbone)
     except ConfigError as error:
         raise ModelError(str(error)) from None
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(f"'{path}' is damaged: {error}. Copy the model folder again.") from None
-    _load_weights(model, folder / WEIGHTS)
+    _load_weights(model, weights, folder / WEIGHTS)
     return Checkpoint(model.eval(), architecture, vocabularies, input_size, notes, _read_record(description, path))
+
+
+def _stored_backbone(
+    architecture: Architecture, description: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Backbone | None:
+    """The CNN without its network, where its converted form is in the cache: then timm, which takes seconds to import,
+    is needed only if torch has to run the CNN. Else None. Raises ValueError for facts that are damaged.
+    """
+    section = architecture.encoder
+    if section.kind != "frames" or section.backbone == PIXELS or "cnn" not in description:
+        return None
+    own = {key.removeprefix(CNN): value for key, value in weights.items() if key.startswith(CNN)}
+    backbone = section.stored_backbone(StoredCnn(CnnFacts.from_json(description["cnn"]), own))
+    return backbone if is_converted(backbone) else None
 
 
 def _read_record(description: Mapping[str, Any], path: Path) -> TrainingRecord | None:
@@ -126,17 +141,6 @@ def _read_record(description: Mapping[str, Any], path: Path) -> TrainingRecord |
         return TrainingRecord.from_json(description["training_record"])
     except ValueError as error:
         raise ModelError(f"The training_record in '{path}' is damaged: {error}. Copy the model folder again.") from None
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    """model.json as plain values. Raises ModelError."""
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(description, dict):
-            raise ValueError("it is not an object")
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"'{path}' cannot be read: {error}. Copy the model folder again.") from None
-    return description
 
 
 def _other_format(folder: Path, description: Mapping[str, Any]) -> str:
@@ -195,12 +199,16 @@ def _without_pretrained(architecture: Architecture) -> Architecture:
     return architecture.model_copy(update={"encoder": architecture.encoder.model_copy(update=empty)})
 
 
-def _load_weights(model: Model, path: Path) -> None:
-    """Fill a model from a file of weights. Raises ModelError where the file and the model do not fit together."""
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights by name. Raises ModelError."""
     try:
-        weights = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}. Copy the model folder again.") from None
+
+
+def _load_weights(model: Model, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a model with weights, which were read from `path`. Raises ModelError where they do not fit together."""
     expected = model.state_dict()
     problems = [f"'{key}' is missing" for key in expected if key not in weights]
     problems += [f"'{key}' is not part of the architecture" for key in weights if key not in expected]

@@ -3,7 +3,7 @@
 Everything heavy is imported inside a function, so that --help answers at once. Knows nothing of how a verb works.
 
 Exit codes: 0 success; 1 finished, but some videos failed; 2 usage or configuration; 3 model; 4 environment (disk,
-device); 5 the run's folder is in use by another training; 130 / 143 interrupted.
+device); 5 the run's folder or --out is in use by another process; 130 / 143 interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from pipeline.arguments import options_of, parser
@@ -74,8 +75,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _unknown_option(verb: str, flag: str, arguments: Sequence[str]) -> str:
     """The sentence about an option that a verb does not have; a setting is shown as it is written here."""
-    from pipeline.config.run import Config
-    from pipeline.config.setting_names import settings_like
     from pipeline.data.vocabulary import did_you_mean
 
     name, equals, value = flag.partition("=")
@@ -83,18 +82,26 @@ def _unknown_option(verb: str, flag: str, arguments: Sequence[str]) -> str:
         value = next(iter(arguments[arguments.index(flag) + 1 :]), "")
         value = value if value and not value.startswith("-") else "VALUE"
     similar = did_you_mean(name.strip("-"), [option.strip("-") for option in options_of(verb)]).replace("'", "'--", 1)
-    places = settings_like(Config, name) if verb in ("train", "evaluate", "extract", "config") else []
+    places = _settings_like(name) if verb in ("train", "evaluate", "extract", "config") else []
     if places and not similar:
         written = " or ".join(f"{place}={value}" for place in places)
         return f"{name} is no option of {verb}. Settings have no dashes, and stand after their section: {written}."
     return f"{name} is no option of {verb}.{similar} `unreel {verb} -h` lists its options."
 
 
+def _settings_like(name: str) -> list[str]:
+    """The settings that resemble a name."""
+    from pipeline.config.run import Config
+    from pipeline.config.setting_names import settings_like
+
+    return settings_like(Config, name)
+
+
 def _exit_code(error: Exception) -> int | None:
     """The exit code of a mistake that the user can correct; None for a bug."""
-    from pipeline.checkpoint import ModelError
-    from pipeline.commands.run_folder import FolderLocked
-    from pipeline.training.distributed import Interrupted
+    from pipeline.atomic import FolderLocked
+    from pipeline.config.model_json import ModelError
+    from pipeline.training.stop_signal import Interrupted
 
     if isinstance(error, FolderLocked):
         return 5
@@ -133,21 +140,43 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from pipeline.commands.predict import predict
+    from pipeline.training.stop_signal import StopSignal
 
-    counts = predict(
-        options.paths,
-        options.model,
-        options.out,
-        formats=options.format,
-        top=options.top,
-        device=options.device,
-        log=_log,
-        on_row=_RowPrinter(),
-        attention=options.attention,
-        follow_links=options.follow_links,
-    )
+    with StopSignal() as stop:  # before the heavy imports: the first process of a container has no other handler
+        from pipeline.commands.predict import PredictOptions, predict
+
+        values = {field.name: getattr(options, field.name) for field in fields(PredictOptions)}
+        printer = _RowPrinter()
+        counts = predict(
+            options.paths, options.model, options.out, PredictOptions(**values), log=_log, on_row=printer, stop=stop
+        )
     return 1 if counts["failed"] else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from pipeline.commands.status import status
+
+    for line in status(options.out):
+        print(line, flush=True)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from pipeline.commands.verify import verify
+
+    faults = verify(options.out, options.sample, _log)
+    for fault in faults:
+        print(fault, flush=True)
+    if not faults:
+        print("every input has exactly one row, no row is damaged, and the files hold the rows")
+    return 1 if faults else 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from pipeline.commands.merge import merge
+
+    counts = merge(options.out, options.formats, _log)
+    return 1 if counts["failed"] or counts["missing"] else 0
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -162,7 +191,7 @@ def _watch(options: argparse.Namespace) -> int:
     status, signal_number = watch(options.source, options.model, emit=emit, log=_log, **settings)
     if signal_number is not None:
         return 128 + signal_number
-    return 1 if status.startswith("failed") else 0
+    return 1 if status.startswith(("failed", "timeout", "crashed")) else 0
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -178,7 +207,8 @@ def _extract(options: argparse.Namespace) -> int:
     from pipeline.commands.config import config_of
     from pipeline.commands.extract import extract_features
 
-    failed = extract_features(config_of(options.config, options.settings, _log), _log, Progress(EXTRACTING))
+    config = config_of(options.config, options.settings, _log)
+    failed = extract_features(config, _log, Progress(EXTRACTING), options.out)
     return 1 if failed else 0
 
 
@@ -207,6 +237,9 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "status": _status,
+    "verify": _verify,
+    "merge": _merge,
     "watch": _watch,
     "generate": _generate,
     "extract": _extract,
@@ -244,6 +277,7 @@ def _silence_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_torch_quiet()
     logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("unreel").setLevel(logging.WARNING)
 
 
 class _RowPrinter:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_COPY = "copy_on_device"
+"""The attribute of a tensor of lengths that holds its copy."""
+
 
 @dataclass(frozen=True)
 class Padded:
@@ -31,8 +34,30 @@ class Padded:
     @property
     def mask(self) -> Tensor:
         """(B, T) bool on the data's device: True where a step is valid, False in the padding."""
+        if self.is_full:
+            return torch.ones(self.data.shape[:2], dtype=torch.bool, device=self.data.device)
         steps = torch.arange(self.data.shape[1], device=self.data.device)
-        return steps[None, :] < self.lengths.to(self.data.device)[:, None]
+        return steps[None, :] < self.device_lengths[:, None]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no padding."""
+        return bool((self.lengths >= self.data.shape[1]).all())
+
+    @property
+    def device_lengths(self) -> Tensor:
+        """(B,) int64, the lengths on the data's device, copied there once for all sequences with these lengths."""
+        return lengths_on(self.lengths, self.data.device)
+
+    @property
+    def valid_steps(self) -> tuple[Tensor, Tensor]:
+        """Row and step (N,) of each valid step, row after row, on the data's device.
+
+        They count on the CPU how many there are, so nothing waits for the device, as `data[mask]` would.
+        """
+        count = int(self.lengths.clamp(max=self.data.shape[1]).sum())
+        row, step = self.mask.nonzero_static(size=count).unbind(1)
+        return row, step
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Padded:
         """fn(data) with the same lengths; fn keeps B and T."""
@@ -40,12 +65,11 @@ class Padded:
 
     def zeroed(self) -> Padded:
         """The same with zeros in the padding, whatever was there (NaN too)."""
-        lengths = self.lengths.tolist()
-        if all(length >= self.data.shape[1] for length in lengths):
+        if self.is_full:
             return self
         if self.data.device.type == "cpu" and not self.data.requires_grad:
             data = self.data.clone()  # for wide steps 4 times as fast as a mask
-            for row, length in zip(data, lengths, strict=True):
+            for row, length in zip(data, self.lengths.tolist(), strict=True):
                 row[length:] = 0
             return Padded(data, self.lengths)
         mask = self.mask.reshape(*self.data.shape[:2], *[1] * (self.data.ndim - 2))
@@ -53,18 +77,53 @@ class Padded:
         return Padded(torch.where(mask, self.data, zero), self.lengths)
 
     def to(self, device: torch.device | str) -> Padded:
-        """The same with its data on `device`."""
-        return Padded(self.data.to(device, non_blocking=True), self.lengths)
+        """The same with its data on `device`. A copy to the CPU is complete when this returns."""
+        return Padded(self.data.to(device, non_blocking=torch.device(device).type != "cpu"), self.lengths)
 
     def last(self) -> Tensor:
         """The last valid step of each row, (B, ...); step 0 of a row of length 0."""
-        index = (self.lengths - 1).clamp(min=0).to(self.data.device)
+        index = (self.device_lengths - 1).clamp(min=0)
         index = index.reshape(-1, *[1] * (self.data.ndim - 1)).expand(-1, 1, *self.data.shape[2:])
         return self.data.gather(1, index)[:, 0]
 
     def unpad(self) -> list[Tensor]:
         """The rows, each (length, ...)."""
         return [row[:length] for row, length in zip(self.data, self.lengths.tolist(), strict=True)]
+
+
+def lengths_on(lengths: Tensor, device: torch.device) -> Tensor:
+    """Lengths (B,) on a device. The copy is kept with the tensor, so that each tensor of lengths is copied once."""
+    if device.type == "cpu":
+        return lengths
+    copy: Tensor | None = getattr(lengths, _COPY, None)
+    if copy is None or copy.device != device or (copy.is_inference() and not torch.is_inference_mode_enabled()):
+        copy = lengths.to(device, non_blocking=True)
+        keep_copy(lengths, copy)
+    return copy
+
+
+def copy_together(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors of one dtype on a device, by one copy from pinned memory: many small ones cost as much as many large."""
+    if device.type == "cpu" or not tensors:
+        return list(tensors)
+    joined = torch.cat([x.reshape(-1) for x in tensors])
+    joined = (joined.pin_memory() if device.type == "cuda" else joined).to(device, non_blocking=True)
+    parts = joined.split([x.numel() for x in tensors])
+    return [part.reshape(x.shape) for part, x in zip(parts, tensors, strict=True)]
+
+
+def keep_copy(lengths: Tensor, copy: Tensor) -> None:
+    """Keep the copy of lengths (B,) on a device, which was made together with others, for `lengths_on`."""
+    if copy.device.type != "cpu":
+        setattr(lengths, _COPY, copy)
+
+
+def map_lengths(lengths: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """fn(lengths), elementwise; with fn of their copy on the device, where there is one, so that none is copied."""
+    result, copy = fn(lengths), getattr(lengths, _COPY, None)
+    if copy is not None:
+        keep_copy(result, fn(copy))
+    return result
 
 
 def stack(rows: Sequence[Tensor]) -> Padded:

@@ -6,6 +6,7 @@ that the image shows. Knows nothing of rows or formats.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -23,12 +24,12 @@ from pipeline.writers.output_names import UniqueNames, file_system_key, safe_pat
 
 
 class AttentionPictures:
-    """Writes `folder/<video>.<head>.png` for each answer.
+    """Writes `folder/<video>.<head>.png` for each answer. The names depend on the inputs, not on the order of answers.
 
     Raises ModelError for a model that reads no frames, or has no caption head.
     """
 
-    def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:
+    def __init__(self, folder: Path, checkpoint: Checkpoint, files: Sequence[InputFile]) -> None:
         encoder = checkpoint.architecture.encoder
         kinds = [head.kind for head in checkpoint.architecture.heads.values()]
         if encoder.kind != "frames" or "caption" not in kinds:
@@ -39,11 +40,12 @@ class AttentionPictures:
         self.folder, self._clock = folder, checkpoint.architecture.clock.build()
         self._backend: Backend = encoder.decoder
         self._transform = Transform(2 * CELL_SIZE, encoder.resize)
-        self._names = UniqueNames(file_system_key)
+        names = UniqueNames(file_system_key)
+        self._names = {file.name: names.assign(safe_path(file.name, reserved=(".png",))) for file in files}
 
     def __call__(self, file: InputFile, answer: Answer) -> None:
         """Draw the attention weights of one video's sentences."""
-        name = self._names.assign(safe_path(file.name, reserved=(".png",)))
+        name = self._names[file.name]
         for head, prediction in answer.predictions.items():
             if not isinstance(prediction, Description) or not prediction.weights or not prediction.weights[0]:
                 continue

@@ -7,11 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from itertools import islice
-from pathlib import Path
-
-import cv2
-import numpy as np
 
 from pipeline.commands.prepare_data import length_of, read_rows
 from pipeline.config.run import load_config
@@ -19,17 +14,9 @@ from pipeline.data.finding import Finding
 from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest
 from pipeline.data.span_findings import span_findings
-from pipeline.media.clock import Clock
-from pipeline.media.damage import damage, length_by_packets
-from pipeline.media.decode import decode
-from pipeline.media.probe import probe
+from pipeline.media.damage import damage
+from pipeline.media.small_frames import small_frames
 from pipeline.media.sniff import MediaError
-from pipeline.media.transform import Transform
-
-NUM_FRAMES = 4
-"""Frames of each video that are compared to find near duplicates."""
-FRAME_SIZE = 72
-"""Their height and width in pixels: eight for each cell of the hash in height, and nine in width."""
 
 
 def check(
@@ -44,8 +31,8 @@ def check(
     """Log the counts and every finding; returns the findings.
 
     contents: read all packets of the files, to find those that are broken, cut or damaged. near_duplicates: decode some
-    frames, to find videos that look alike. Both take longer. follow_links: also read what links in a folder lead to
-    outside of it. Raises ConfigError, ManifestError.
+    frames, to find videos of two splits, or without a split, that look alike. Both take longer. follow_links: also read
+    what links in a folder lead to outside of it. Raises ConfigError, ManifestError.
     """
     settings = [f"data.path={dataset}", *([f"data.root={root}"] if root else [])]
     settings += ["data.follow_links=true"] if follow_links else []
@@ -53,7 +40,7 @@ def check(
     manifest = read_rows(config, log)
     for line in _counts(manifest):
         log(line)
-    findings = check_leaks(manifest, read_frames=_grey_frames if near_duplicates else None)
+    findings = check_leaks(manifest, read_frames=small_frames if near_duplicates else None)
     findings += span_findings(manifest, length_of, config.clock.rate)
     if contents:
         findings += _unreadable(manifest)
@@ -93,16 +80,3 @@ def _unreadable(manifest: Manifest) -> list[Finding]:
             status = error.status if isinstance(error, MediaError) else "failed:unreadable"
             findings.append(Finding("unreadable", f"{row.path}: {status}: {error}", (row.path,)))
     return findings
-
-
-def _grey_frames(path: Path) -> list[np.ndarray]:
-    """NUM_FRAMES small grey frames (H, W), at the same fractions of every video. Raises MediaError.
-
-    At most one frame besides these is in memory. The length of a video whose header has none is that of its packets.
-    """
-    file = probe(path)
-    seconds = file.seconds or length_by_packets(path) or 1.0
-    clock = Clock(max(1e-4, NUM_FRAMES / seconds))
-    clips = decode(path, clock=clock, transform=Transform(FRAME_SIZE, "squash"), window=1)
-    frames = [clip.frames[0] for clip in islice(clips, NUM_FRAMES)]
-    return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]

@@ -45,7 +45,7 @@ def evaluate(
             log(warning)
         for text in known_test_rows(config, data.manifest, checkpoint):
             log(f"  note: {text}")
-        rows = evaluate_test_split(config, data, checkpoint, context.device, name=config.core.cell)
+        rows = evaluate_test_split(config, data, checkpoint, context.device, name=config.core.cell, processes=context)
         if not rows:
             raise ConfigError(
                 f"The split '{config.data.split}' leaves no test rows. Use data.split=group, folds or manifest."
@@ -53,7 +53,8 @@ def evaluate(
         out = folder / "evaluation"
         out.mkdir(exist_ok=True)
         report = make_report(config, data, checkpoint, rows, log.warnings)
-        write_report(report, out)
+        if context.is_first:
+            write_report(report, out)
         return FinishedRun(out, report)
 
 

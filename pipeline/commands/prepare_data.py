@@ -26,12 +26,14 @@ from pipeline.data.split import apply_split
 from pipeline.data.texts import StoredText, text_of
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import did_you_mean
+from pipeline.inference.engine import decode_settings
 from pipeline.inference.extract_features import Extraction, extract
+from pipeline.inference.feeder import FeatureSource
 from pipeline.media.damage import damage
 from pipeline.media.probe import probe
 from pipeline.media.similar_paths import did_you_mean_path
 from pipeline.media.sniff import MediaError
-from pipeline.training.distributed import DistributedContext
+from pipeline.training.distributed import DistributedContext, seed_step
 
 Log = Callable[[str], None]
 OnVideo = Callable[[int, int], None]
@@ -166,27 +168,28 @@ def read_rows(config: Config, log: Log) -> Manifest:
 def fill_store(
     config: Config, manifest: Manifest, context: DistributedContext, log: Log, on_video: OnVideo
 ) -> tuple[FeatureStore, Failures]:
-    """Extract the features of every row's video. Rank 0 does it; the other ranks wait and find the store filled."""
+    """Extract the features of every row's video. Each process does its share of the rows and waits for the others."""
     section, architecture = config.encoder, config.architecture
     assert isinstance(section, FramesSection), "only an encoder of frames has features"
+    seed_step(config.training.seed, -1, 0)  # random weights of a CNN are those of the model, in every process
     backbone = section.build_backbone()
     store = FeatureStore(config.data.feature_store, architecture.made_by(context.device, backbone))
     videos = [manifest.path_of(row) for row in manifest.rows]
 
-    def fill() -> Extraction:
-        return extract(
-            videos,
-            store,
-            lambda: architecture.build_feature_extractor(context.device, backbone),
-            clock=config.clock.build(),
-            transform=section.transform(),
-            backend=section.decoder,
-            on_video=on_video,
-        )
+    def on_video_of_share(done: int, total: int) -> None:
+        if context.is_first:  # the shares are equal, so that of one process stands for all
+            on_video(min(done * context.world_size, len(videos)), len(videos))
 
-    extraction = fill() if context.is_first else Extraction()
-    context.barrier()
-    extraction = extraction if context.is_first else fill()
+    share = extract(
+        videos[context.rank :: context.world_size],
+        store,
+        FeatureSource(
+            decode_settings(section, config.clock.rate, hash_content=True),
+            lambda: architecture.build_feature_requests(context.device, backbone),
+        ),
+        on_video=on_video_of_share,
+    )
+    extraction = Extraction.merged(context.gather_objects(share), videos)
     log(
         f"features: {extraction.num_extracted} videos extracted ({extraction.num_looks:,} looks), "
         f"{extraction.num_stored} were stored before, {len(extraction.failed)} failed"

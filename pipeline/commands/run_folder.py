@@ -5,30 +5,23 @@ In: a config. Out: a folder that only this training writes into. Knows nothing o
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.atomic import write_atomic
+from pipeline.atomic import lock_folder, write_atomic
 from pipeline.config.base import ConfigError
 from pipeline.config.run import Config, dump_config, load_config
 from pipeline.training.distributed import DistributedContext
 from pipeline.training.resume import RESUME_FILE
 
 RUN_FILES = ("config.yaml", "metrics.jsonl", RESUME_FILE, "report.json", "report.txt", "wandb_id")
-RUN_FOLDERS = ("model", "baselines", "wandb", "evaluation", "samples")
+RUN_FOLDERS = ("model", "baselines", "calibration", "wandb", "evaluation", "samples")
 """All that a run writes into its folder."""
-LOCK_FILE = ".lock"
-
-
-class FolderLocked(RuntimeError):
-    """Another training uses the folder. The text names its process and its machine."""
+ADVICE = "Wait for its end, stop it, or choose another folder with run=DIR."
+"""What to do where another training uses the folder."""
 
 
 def run_folder(config: Config) -> Path:
@@ -37,9 +30,13 @@ def run_folder(config: Config) -> Path:
 
 
 def data_name(config: Config) -> str:
-    """The name of the folder of the data: the class folders themselves, or the folder of a manifest."""
+    """The name of the data: of the class folders themselves, or of the folder of a manifest, with the name of the
+    manifest where that is not `manifest`. So two manifests in one folder have two names.
+    """
     path = Path(config.data.path).resolve()
-    return path.name if path.is_dir() else path.parent.name
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.stem == "manifest" else f"{path.parent.name}-{path.stem}"
 
 
 def default_run(config: Config, source: Path, overrides: tuple[str, ...]) -> str:
@@ -77,7 +74,9 @@ class RunFolder:
         self.context.barrier()
 
     def finish(self) -> None:
-        """Remove the states to resume from, of the run and of its baselines: a finished run needs none."""
+        """Remove what only a resumed run needs: models of the calibration, and states of the run and its baselines."""
+        if self.context.is_first:
+            shutil.rmtree(self.path / "calibration", ignore_errors=True)
         if self.context.is_first and not self.config.training.keep_state:
             for state in (self.path / RESUME_FILE, *self.path.glob(f"baselines/*/{RESUME_FILE}")):
                 state.unlink(missing_ok=True)
@@ -96,7 +95,7 @@ def claim_folder(config: Config, context: DistributedContext, *, fresh: bool) ->
         return
     made = _make_folder(run.path)
     try:
-        with _lock(run.path):
+        with lock_folder(run.path, ADVICE):
             was_empty = not any((run.path / name).exists() for name in (*RUN_FILES, *RUN_FOLDERS))
             _check_folder(run)
             try:
@@ -120,48 +119,6 @@ def _make_folder(folder: Path) -> list[Path]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return missing
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. The system releases it when the process ends, also after kill -9.
-
-    A file system without locks has none. Raises FolderLocked.
-    """
-    path = folder / LOCK_FILE
-    descriptor = -1
-    while descriptor < 0:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(descriptor, 200, 0).decode(errors="replace") or "an unknown process"
-            os.close(descriptor)
-            raise FolderLocked(
-                f"'{folder}' is in use by another training: {owner}. Only one may write into a folder. Wait for its "
-                "end, stop it, or choose another folder with run=DIR."
-            ) from None
-        except OSError:
-            break
-        if not _is_file_of(descriptor, path):  # its last owner has removed it meanwhile
-            os.close(descriptor)
-            descriptor = -1
-    try:
-        os.ftruncate(descriptor, 0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _is_file_of(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the file at this path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _check_folder(run: RunFolder) -> None:

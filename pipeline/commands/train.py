@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import Checkpoint, load_model, save_model
+from pipeline.commands.calibration import held_out_results, known_rows
 from pipeline.commands.class_checks import refuse_one_class
 from pipeline.commands.leak_guard import (
     content_of_run,
@@ -35,7 +36,7 @@ from pipeline.data.run_data import RunData
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import Vocabulary, did_you_mean
 from pipeline.evaluation.baselines import BASELINES, baseline_configs
-from pipeline.evaluation.calibrate import calibrate
+from pipeline.evaluation.calibrate import KnownRows, calibrate
 from pipeline.evaluation.monitor import monitor_of
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.test_evaluation import (
@@ -81,9 +82,10 @@ def train(
         _check_classes(config, data)
         note_unknown_start(config, initial, log)
         run.begin()
-        checkpoint, rows = _train_and_measure(config, data, context, folder, log, initial)
+        known = known_rows(config, data, log)
+        checkpoint, rows = _train_and_measure(config, data, known, context, folder, log, initial)
         if config.evaluation.baselines and rows and config.core.cell != "mean":
-            rows += _train_baselines(config, data, context, folder, log)
+            rows += _train_baselines(config, data, known, context, folder, log)
         if any(row["model"] in BASELINES for row in rows):
             note_fresh_baselines(config, log)
         report = make_report(config, data, checkpoint, rows, log.warnings)
@@ -134,6 +136,7 @@ def _check_classes(config: Config, data: RunData) -> None:
 def _train_and_measure(
     config: Config,
     data: RunData,
+    known: KnownRows,
     context: DistributedContext,
     folder: Path,
     log: Log,
@@ -151,15 +154,16 @@ def _train_and_measure(
         log=log,
         is_active=context.is_first,
     ) as tracker:
-        checkpoint, progress = _train_model(config, data, context, folder, tracker, log, initial)
-        rows = evaluate_test_split(config, data, checkpoint, context.device, name=config.core.cell)
+        checkpoint, progress = _train_model(config, data, known, context, folder, tracker, log, initial)
+        rows = evaluate_test_split(config, data, checkpoint, context.device, name=config.core.cell, processes=context)
         for row in rows:
             tracker.log({"step": progress.step, "epoch": progress.epoch, "split": split_name(row), **_scalars(row)})
         if context.is_first and rows:
             for row in rows:
                 if row["order"] == "forward" and "confusion" in row:
                     tracker.log_confusion(checkpoint.vocabularies[row["head"]].names, row["confusion"])
-            tracker.log_artifact(folder / "model", f"{folder.name}-model")
+            if config.tracking.upload_model:
+                tracker.log_artifact(folder / "model", f"{folder.name}-model")
     return checkpoint, rows
 
 
@@ -171,39 +175,93 @@ def _scalars(row: Mapping[str, Any]) -> dict[str, Any]:
 def _train_model(
     config: Config,
     data: RunData,
+    known: KnownRows,
     context: DistributedContext,
     folder: Path,
     tracker: Tracker,
     log: Log,
     initial: Checkpoint | None = None,
+    *,
+    is_baseline: bool = False,
 ) -> tuple[Checkpoint, Progress]:
-    """Build a model, train it, calibrate it and save it in folder/model. initial: a model whose weights it takes."""
+    """Build a model, train it, calibrate it and save it in folder/model.
+
+    known: the rows that calibrate it. initial: a model whose weights it takes. is_baseline: its calibration is not
+    checked on left-out classes, and no more models are trained for its temperature.
+    """
+    vocabularies, model, progress = _fit_model(config, data, context, folder, tracker, log, initial)
+    fold_folder = folder / "calibration"
+
+    def train_fold(fold_data: RunData, fold: int) -> Model:
+        with _quiet_tracker(fold_folder / str(fold), context) as fold_tracker:
+            return _fit_model(config, fold_data, context, fold_folder / str(fold), fold_tracker, _no_log)[1].eval()
+
+    held_out = partial(held_out_results, config, data, known, model, context, train_fold, log)
+    calibrations = calibrate(
+        model,
+        data.source,
+        known,
+        batch_size=config.training.batch_size,
+        device=context.device,
+        with_strangers=not is_baseline,
+        held_out=(lambda: ({}, "baselines have none")) if is_baseline else held_out,
+        processes=context,
+    )
+    for calibration in calibrations.values():
+        for sentence in calibration.sentences():
+            log(sentence)
+    notes = {
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch + 1 if data.rows("val") else None,
+        "monitor": str(monitor_of({name: model.head(name) for name in model.heads}, config.training.monitor)),
+        "seed": config.training.seed,
+        "data": data.manifest.fingerprint,
+        "majority_classes": majority_classes(data.rows("train"), list(config.heads)),
+        "calibration": {name: calibration.to_dict() for name, calibration in calibrations.items()},
+    }
+    record = record_of_run(config, data.manifest, initial)
+    checkpoint = Checkpoint(model.eval(), config.architecture, vocabularies, data.input_size, notes, record)
+    if context.is_first:
+        save_model(folder / "model", checkpoint)
+    return checkpoint, progress
+
+
+def _fit_model(
+    config: Config,
+    data: RunData,
+    context: DistributedContext,
+    folder: Path,
+    tracker: Tracker,
+    log: Log,
+    initial: Checkpoint | None = None,
+) -> tuple[dict[str, Vocabulary | Tokenizer], Model, Progress]:
+    """Build a model and train it on the training rows. The folder holds its state; nothing else is written."""
     vocabularies, model = _build_model(config, data, initial, log)
     train_set = split_dataset(config, data, model, "train", is_training=True)
     validation_set = split_dataset(config, data, model, "val") if data.rows("val") else None
     _fit_statistics(model, train_set)
     if (step := saved_step(folder)) is not None:
         log(f"resuming from step {step}")
-    settings = config.training
-    record = record_of_run(config, data.manifest, initial)
-    content = content_of_run(config, data.manifest, record)
-    session = Session(model.to(context.device), settings, context, tracker, log, content=content)
-    progress = fit(session, train_set, validation_set, config.data.workers)
-    whole_rows = split_dataset(config, data, model, "train")
-    calibrate(model, whole_rows, validation_set, batch_size=settings.batch_size, device=context.device, log=log)
-    notes = {
-        "steps": progress.step,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch + 1 if validation_set else None,
-        "monitor": str(monitor_of({name: model.head(name) for name in model.heads}, settings.monitor)),
-        "seed": settings.seed,
-        "data": data.manifest.fingerprint,
-        "majority_classes": majority_classes(data.rows("train"), list(config.heads)),
-    }
-    checkpoint = Checkpoint(model.eval(), config.architecture, vocabularies, data.input_size, notes, record)
-    if context.is_first:
-        save_model(folder / "model", checkpoint)
-    return checkpoint, progress
+    content = content_of_run(config, data.manifest, record_of_run(config, data.manifest, initial))
+    session = Session(model.to(context.device), config.training, context, tracker, log, content=content)
+    return vocabularies, model, fit(session, train_set, validation_set, config.data.workers)
+
+
+def _quiet_tracker(folder: Path, context: DistributedContext) -> Tracker:
+    """The tracker of a model beside that of the run: metrics.jsonl in its own folder, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Tracker(
+        folder,
+        {},
+        mode="off",
+        project="-",
+        name=None,
+        tags=(),
+        from_step=saved_step(folder),
+        log=_no_log,
+        is_active=context.is_first,
+    )
 
 
 def _build_model(
@@ -268,27 +326,18 @@ def _fit_statistics(model: Model, train_set: RowDataset) -> None:
 
 
 def _train_baselines(
-    config: Config, data: RunData, context: DistributedContext, folder: Path, log: Log
+    config: Config, data: RunData, known: KnownRows, context: DistributedContext, folder: Path, log: Log
 ) -> list[dict[str, Any]]:
     """Train the baselines of a run and measure them; one row of the table for each baseline and head."""
     rows = []
     for name, baseline in baseline_configs(config, log).items():
         log(f"baseline: {name}")
         baseline_folder = folder / "baselines" / name.replace(" ", "_")
-        baseline_folder.mkdir(parents=True, exist_ok=True)
-        with Tracker(
-            baseline_folder,
-            {},
-            mode="off",
-            project="-",
-            name=None,
-            tags=(),
-            from_step=saved_step(baseline_folder),
-            log=log,
-            is_active=context.is_first,
-        ) as tracker:
-            checkpoint, _ = _train_model(baseline, data, context, baseline_folder, tracker, _no_log)
-        measured = evaluate_test_split(baseline, data, checkpoint, context.device, name=name)
+        with _quiet_tracker(baseline_folder, context) as tracker:
+            checkpoint, _ = _train_model(
+                baseline, data, known, context, baseline_folder, tracker, _no_log, is_baseline=True
+            )
+        measured = evaluate_test_split(baseline, data, checkpoint, context.device, name=name, processes=context)
         rows += [row for row in measured if row["order"] == "forward"]
     return rows
 

@@ -17,7 +17,8 @@ from pipeline.inference.predictor import answering_threads
 from pipeline.inference.stream import Stream, check_can_stream
 from pipeline.media.live import LiveSource
 from pipeline.media.stream_source import StreamSource, parse_source
-from pipeline.training.distributed import StopSignal, distributed
+from pipeline.training.distributed import distributed
+from pipeline.training.stop_signal import StopSignal
 from pipeline.writers.overlay import Overlay, OverlayFile, OverlayWindow
 
 

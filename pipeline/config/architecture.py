@@ -21,7 +21,13 @@ from pipeline.config.heads import ClassifySection, HeadSection
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.backbone import Backbone
-from pipeline.encoders.cnn_runtime import FeatureExtractor, build_feature_extractor, runtime_name
+from pipeline.encoders.cnn_runtime import (
+    FeatureExtractor,
+    FeatureRequests,
+    build_feature_extractor,
+    build_feature_requests,
+    runtime_name,
+)
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.tokens import TokensEncoder
 from pipeline.models.model import Encoder, Model
@@ -30,6 +36,10 @@ ROW_COLUMNS = ("path", "status", "seconds", "looks", "warnings", "error")
 """The columns of every row of answers, besides those of the heads."""
 TOKENS = "tokens"
 """The key of the encoder's tokenizer among the vocabularies of the heads."""
+LOOKS = 1
+"""Part of the fingerprint of features and answers. Raise it by one when the timeline, the clock, the transform or a
+reader changes what a model sees.
+"""
 DECODER_PACKAGES = {"pyav": "av", "opencv": "opencv-python-headless", "decord": "decord"}
 
 
@@ -120,6 +130,11 @@ class Architecture(Section):
                 f"clock.rate is {self.clock.rate:g}, and a token of a text is a second; leave it out, or set 1"
             )
         for name, head in self.heads.items():
+            if isinstance(self.encoder, TokensSection) and self.encoder.add_bos_eos and head.requires == "span":
+                raise ValueError(
+                    f"the head '{name}' learns from spans, which count the tokens of the text, and encoder.add_bos_eos "
+                    "adds a token before them, so every label would be one token late; set encoder.add_bos_eos: false"
+                )
             if head.kind == "language" and not is_text:
                 raise ValueError(
                     f"the head '{name}' predicts the next token, and encoder.kind is {self.encoder.kind}; use "
@@ -147,16 +162,19 @@ class Architecture(Section):
         *,
         input_size: int | None = None,
         counts: Mapping[str, Mapping[str, int]] | None = None,
+        backbone: Backbone | None = None,
     ) -> Model:
         """The model with fresh weights.
 
         vocabularies: one for each head, and under "tokens" the encoder's tokenizer. input_size: the width of series.
-        counts: by head, how many training rows teach each class.
+        counts: by head, how many training rows teach each class. backbone: the CNN, where it is there already.
         """
         tokenizer = vocabularies.get(TOKENS)
         if isinstance(self.encoder, TokensSection):
             assert isinstance(tokenizer, Tokenizer), "an encoder of tokens has a tokenizer"
             encoder: Encoder = self.encoder.build(tokenizer)
+        elif isinstance(self.encoder, FramesSection):
+            encoder = self.encoder.build(backbone)
         else:
             encoder = self.encoder.build(input_size)
         core = self.core.build(encoder.output_size)
@@ -164,7 +182,8 @@ class Architecture(Section):
             input_size=core.output_size,
             rate=self.clock.rate,
             is_causal=core.is_causal,
-            core_input_size=encoder.output_size,
+            feature_size=encoder.feature_size,
+            has_frozen_features=encoder.has_frozen_features,
             sense=self.encoder.kind,
             width=encoder.backbone.output_size if isinstance(encoder, FramesEncoder) else input_size or 0,
             patch=self.encoder.patch if self.encoder.kind == "series" else 1,
@@ -189,17 +208,27 @@ class Architecture(Section):
     def build_feature_extractor(self, device: torch.device, backbone: Backbone) -> FeatureExtractor:
         """The frozen CNN as a function: frames (T, S, S, 3) -> features (T, D)."""
         assert isinstance(self.encoder, FramesSection), "only an encoder of frames has a CNN"
-        return build_feature_extractor(backbone, self.encoder.runtime, device)
+        return build_feature_extractor(backbone, self.encoder.runtime, device, self.encoder.precision)
+
+    def build_feature_requests(self, device: torch.device, backbone: Backbone) -> FeatureRequests:
+        """The frozen CNN of a folder job, whose requests are filled across videos."""
+        assert isinstance(self.encoder, FramesSection), "only an encoder of frames has a CNN"
+        return build_feature_requests(backbone, self.encoder.runtime, device, self.encoder.precision)
 
     def made_by(self, device: torch.device, backbone: Backbone) -> dict[str, Any]:
-        """Everything besides the video that determines stored features. The feature store hashes it, keys included."""
+        """Everything besides the video that determines stored features: weights, preprocessing, decoder and its
+        version, the CNN's runtime and precision. The feature store hashes it, keys included.
+        """
         section = self.encoder
         assert isinstance(section, FramesSection), "only an encoder of frames has a CNN"
         return {
+            "looks": LOOKS,
             "backbone": backbone.fingerprint(),
-            "runtime": runtime_name(section.runtime, device),
+            "mean": backbone.get_buffer("mean").flatten().tolist(),
+            "std": backbone.get_buffer("std").flatten().tolist(),
+            "runtime": runtime_name(section.runtime, device, section.precision),
             "size": section.size,
-            "fit": section.resize,  # the name of version 0.1: features that are stored stay valid
+            "resize": section.resize,
             "rate": self.clock.rate,
             "decoder": section.decoder,
             "decoder_version": version(DECODER_PACKAGES[section.decoder]),

@@ -6,18 +6,18 @@ In: validated settings. Out: a critic, or a head with one. Knows nothing of data
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Positive, Section
 from pipeline.config.core import CoreSection
-from pipeline.heads.adversarial_forecast import AdversarialForecast
-from pipeline.heads.adversarial_training import AdversarialLoss
-from pipeline.models.gan.critic import Critic
-from pipeline.models.gan.losses import GanLoss
-from pipeline.models.gan.pca import FeaturePCA
+from pipeline.models.choices import GanLoss
 from pipeline.models.recurrent.core import Core
+
+if TYPE_CHECKING:  # a module of a head is imported when one is built
+    from pipeline.heads.adversarial_forecast import AdversarialForecast
+    from pipeline.models.gan.critic import Critic
 
 GanLossSetting = Annotated[
     GanLoss, Field(description="hinge (with spectral_norm), or relativistic (with gradient_penalty)")
@@ -50,6 +50,8 @@ class CriticSection(Section):
 
     def build(self, width: int, size: int, classes: int) -> Critic:
         """The critic of sequences (B, T, width) and, where size is not 0, of images with sides of `size` pixels."""
+        from pipeline.models.gan.critic import Critic
+
         core = None
         if self.core is not None:
             core = self.core.build(Critic.core_input(width))
@@ -83,6 +85,10 @@ class AdversarialSection(Section):
 
     def build(self, width: int, settings: Mapping[str, Any]) -> AdversarialForecast:
         """The head with its critic. width: D of the sequence. settings: arguments of `Forecast`."""
+        from pipeline.heads.adversarial_forecast import AdversarialForecast
+        from pipeline.heads.adversarial_training import AdversarialLoss
+        from pipeline.models.gan.pca import FeaturePCA
+
         pca = FeaturePCA(width, self.pca_components)
         return AdversarialForecast(
             critic=self.critic.build(pca.output_size, 0, 0),

@@ -14,13 +14,13 @@ from pipeline.config.base import Fraction, Section
 from pipeline.data.tokenizer import SETTINGS, Level, PreTokenizer, Tokenizer
 from pipeline.data.word_vectors import read_vectors
 from pipeline.encoders.adapter import Adapter, Normalise
-from pipeline.encoders.backbone import BUNDLED, Backbone
-from pipeline.encoders.cnn_runtime import CnnRuntime
+from pipeline.encoders.backbone import BUNDLED, Backbone, StoredCnn
+from pipeline.encoders.cnn_runtime import CnnPrecision, CnnRuntime
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.encoders.tokens import CHARACTER_EMBEDDING, TokensEncoder
+from pipeline.media.clip import Backend
 from pipeline.media.clock import Clock
-from pipeline.media.decode import Backend
 from pipeline.media.transform import Transform
 from pipeline.models.recurrent.core import Core
 
@@ -61,6 +61,10 @@ class FramesSection(Section):
         int, Field(ge=0, description="last stages of the CNN that are trained; 0: it is frozen")
     ] = 0
     runtime: Annotated[CnnRuntime, Field(description="the library that runs the frozen CNN")] = "auto"
+    precision: Annotated[
+        CnnPrecision,
+        Field(description="of the frozen CNN; auto: bf16 by OpenVINO where the processor computes in it, else float32"),
+    ] = "auto"
     project: Annotated[int, Field(ge=0, description="width of the core's input; 0: that of the features")] = 128
     normalise: Annotated[
         Normalise, Field(description="normalisation of the features: layer norm, fitted on the training rows, or none")
@@ -77,9 +81,13 @@ class FramesSection(Section):
             name=self.backbone, weights=self.weights, size=self.size, grid=self.grid, train_blocks=self.train_blocks
         )
 
-    def build(self, input_size: int | None) -> FramesEncoder:
-        """Backbone and adapter; input_size is not used, because the backbone knows its width."""
-        backbone = self.build_backbone()
+    def stored_backbone(self, cnn: StoredCnn) -> Backbone:
+        """The CNN of a model folder. timm builds its network only when it has to run."""
+        return Backbone(name=self.backbone, size=self.size, grid=self.grid, train_blocks=self.train_blocks, stored=cnn)
+
+    def build(self, backbone: Backbone | None = None) -> FramesEncoder:
+        """Backbone and adapter. backbone: one that is there already."""
+        backbone = backbone or self.build_backbone()
         adapter = Adapter(
             input_size=backbone.output_size, project=self.project, normalise=self.normalise, dropout=self.dropout
         )

@@ -6,7 +6,7 @@ In: validated settings, and the `HeadContext` of a head. Out: heads. Knows nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,21 +16,16 @@ from pipeline.config.critic import CriticSection, GanLossSetting, PenaltySetting
 from pipeline.config.head_context import HeadContext
 from pipeline.data.manifest_rows import Row
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.adversarial_training import AdversarialLoss
-from pipeline.heads.generate_features import GenerateFeatures
-from pipeline.heads.generate_frames import GenerateFrames
-from pipeline.heads.generate_tokens import GenerateTokens
-from pipeline.models.gan.autoregressive_features import AutoregressiveFeatureGenerator
-from pipeline.models.gan.content_bank import ContentBank
-from pipeline.models.gan.critic import image_encoder
-from pipeline.models.gan.frame_decoder import FirstFrameDecoder, FrameDecoder
-from pipeline.models.gan.frame_encoder import FrameEncoder
-from pipeline.models.gan.frame_generator import FrameGenerator
-from pipeline.models.gan.generator import FeatureDecoder, Generator, Motion
-from pipeline.models.gan.image_to_video import ImageToVideoGenerator
-from pipeline.models.gan.pca import FeaturePCA
-from pipeline.models.gan.token_generator import TokenGenerator
+from pipeline.models.choices import Motion
 from pipeline.models.recurrent.core import Core
+
+if TYPE_CHECKING:  # a module of a head is imported when one is built
+    from pipeline.heads.adversarial_training import AdversarialLoss
+    from pipeline.heads.generate_features import GenerateFeatures
+    from pipeline.heads.generate_frames import GenerateFrames
+    from pipeline.heads.generate_tokens import GenerateTokens
+    from pipeline.models.gan.frame_generator import FrameGenerator
+    from pipeline.models.gan.image_to_video import ImageToVideoGenerator
 
 MotionSize = Annotated[int, Field(gt=0, description="numbers of noise at every step, which become motion")]
 ContentSize = Annotated[int, Field(gt=0, description="numbers that say what is shown, the same at every step")]
@@ -156,6 +151,11 @@ class GenerateFramesSection(GeneratorSection):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> GenerateFrames:
         """The head with its generator, critic and frame encoder."""
+        from pipeline.heads.generate_frames import GenerateFrames
+        from pipeline.models.gan.critic import image_encoder
+        from pipeline.models.gan.frame_encoder import FrameEncoder
+        from pipeline.models.gan.generator import Generator
+
         classes, size = len(vocabulary.names), context.frame_size
         core_input = self.hidden if self.first_frame else Generator.core_input(self.motion_size, self.embedding)
         core = _build_core(self, context, core_input)
@@ -190,6 +190,10 @@ class GenerateFramesSection(GeneratorSection):
         """The generator from noise, of frames with sides of `size` pixels. The order of its parts decides their
         weights.
         """
+        from pipeline.models.gan.frame_decoder import FrameDecoder
+        from pipeline.models.gan.frame_generator import FrameGenerator
+        from pipeline.models.gan.generator import FeatureDecoder, Generator
+
         pose_decoder = FeatureDecoder(
             content_size=self.content_size + self.embedding,
             motion_size=core.output_size,
@@ -217,6 +221,9 @@ class GenerateFramesSection(GeneratorSection):
 
     def _build_image_to_video(self, core: Core, size: int, classes: int) -> ImageToVideoGenerator:
         """The generator that continues a first frame with sides of `size` pixels."""
+        from pipeline.models.gan.frame_decoder import FirstFrameDecoder
+        from pipeline.models.gan.image_to_video import ImageToVideoGenerator
+
         frame_decoder = FirstFrameDecoder(
             content_size=self.content_size, pose_size=self.pose_size, size=size, channels=self.channels
         )
@@ -258,6 +265,11 @@ class GenerateFeaturesSection(GeneratorSection):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> GenerateFeatures:
         """The head with its generator and critic."""
+        from pipeline.heads.generate_features import GenerateFeatures
+        from pipeline.models.gan.autoregressive_features import AutoregressiveFeatureGenerator
+        from pipeline.models.gan.content_bank import ContentBank
+        from pipeline.models.gan.pca import FeaturePCA
+
         classes, pca = len(vocabulary.names), FeaturePCA(context.width, self.pca_components)
         generator = AutoregressiveFeatureGenerator(
             core=_build_core(self, context, pca.output_size),
@@ -295,6 +307,9 @@ class GenerateTokensSection(GeneratorSection):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> GenerateTokens:
         """The head with its generator and critic."""
+        from pipeline.heads.generate_tokens import GenerateTokens
+        from pipeline.models.gan.token_generator import TokenGenerator
+
         classes, tokenizer = len(vocabulary.names), context.tokenizer
         assert tokenizer is not None, "the architecture checks that the encoder reads tokens"
         generator = TokenGenerator(
@@ -337,6 +352,8 @@ def _build_loss(
     section: GeneratorSection, name: str, diff_augment: float = 0.0, image_weight: float = 0.0
 ) -> AdversarialLoss:
     """The loss terms of both players of the head `name`."""
+    from pipeline.heads.adversarial_training import AdversarialLoss
+
     return AdversarialLoss(
         name=name,
         gan_loss=section.gan_loss,

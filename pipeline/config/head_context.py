@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
 from pipeline.config.core import CoreSection
 from pipeline.data.tokenizer import Tokenizer
-from pipeline.heads.segment import Segment
+
+if TYPE_CHECKING:  # a module of a head is imported when one is built
+    from pipeline.heads.segment import Segment
 
 
 class HeadContext(NamedTuple):
     """What a head needs to know about the rest of the model.
 
     input_size: width of the core's outputs. rate: looks a second. is_causal: whether the core can stream.
-    core_input_size: width of the core's inputs. sense: the kind of input, "frames", "series" or "tokens". width:
-    channels of the features or of the series before the adapter, 0 for tokens. patch: looks in one step of the core.
+    feature_size: width of the features before the projection. has_frozen_features: whether nothing that learns makes
+    them. sense: the kind of input, "frames", "series" or "tokens". width: channels of the features or of the series
+    before the adapter, 0 for tokens. patch: looks in one step of the core.
     tokenizer, embedding: those of an encoder of tokens. frame_size: pixels a side of the frames, 0 without frames.
     core_section: the section of the model's core. segment_head: the segment head whose spans a caption head describes.
     """
@@ -24,7 +27,8 @@ class HeadContext(NamedTuple):
     input_size: int
     rate: float
     is_causal: bool
-    core_input_size: int = 0
+    feature_size: int = 0
+    has_frozen_features: bool = True
     sense: str = "frames"
     width: int = 0
     patch: int = 1

@@ -8,7 +8,7 @@ training. The sections of heads that answer with texts are in `text_heads`, thos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,11 +20,13 @@ from pipeline.config.text_heads import CaptionSection, LanguageSection, Transcri
 from pipeline.data.manifest_rows import Row
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.anticipate import Anticipate
-from pipeline.heads.classify import Classify, Pool
-from pipeline.heads.forecast import Forecast, Mode, Point
-from pipeline.heads.segment import Segment
-from pipeline.heads.tag_schemes import Scheme, tags_of
+from pipeline.models.choices import Mode, Point, Pool, Scheme
+
+if TYPE_CHECKING:  # a module of a head is imported when one is built
+    from pipeline.heads.anticipate import Anticipate
+    from pipeline.heads.classify import Classify
+    from pipeline.heads.forecast import Forecast
+    from pipeline.heads.segment import Segment
 
 
 class ClassifySection(Section):
@@ -54,6 +56,8 @@ class ClassifySection(Section):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> Classify:
         """The head. counts: how many training rows have each label; balanced weights come from them."""
+        from pipeline.heads.classify import Classify
+
         weights = None
         if self.class_weights == "balanced" and counts is not None:
             total = sum(counts.values())
@@ -62,7 +66,8 @@ class ClassifySection(Section):
             name=name,
             input_size=context.input_size,
             vocabulary=vocabulary,
-            core_input_size=context.core_input_size,
+            feature_size=context.feature_size,
+            has_frozen_features=context.has_frozen_features,
             pool=self.pool,
             dropout=self.dropout,
             label_smoothing=self.label_smoothing,
@@ -106,6 +111,8 @@ class SegmentSection(Section):
 
     def taught_labels(self, row: Row) -> tuple[str, ...]:
         """The labels of a row's steps; none where it has no spans, unless it is a text without entities."""
+        from pipeline.heads.tag_schemes import tags_of
+
         if not row.spans and (row.text is None or self.background is None):
             return ()
         background = () if self.background is None else (self.background,)
@@ -131,6 +138,8 @@ class SegmentSection(Section):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> Segment:
         """The head. Seconds become looks by the rate of the clock."""
+        from pipeline.heads.segment import Segment
+
         return Segment(
             name=name,
             input_size=context.input_size,
@@ -188,6 +197,8 @@ class ForecastSection(Section):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> Forecast:
         """The head, with its critic if the section has one."""
+        from pipeline.heads.forecast import Forecast
+
         settings = self.model_dump(exclude={"kind", "adversarial"})
         settings |= {"name": name, "input_size": context.input_size, "width": context.width, "sense": context.sense}
         settings |= {"patch": context.patch, "rate": context.rate}
@@ -216,6 +227,8 @@ class AnticipateSection(Section):
         self, name: str, context: HeadContext, vocabulary: Vocabulary, counts: Mapping[str, int] | None
     ) -> Anticipate:
         """The head."""
+        from pipeline.heads.anticipate import Anticipate
+
         settings = self.model_dump(exclude={"kind"})
         return Anticipate(name=name, input_size=context.input_size, vocabulary=vocabulary, **settings)
 

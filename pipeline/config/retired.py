@@ -142,7 +142,7 @@ NAMES: dict[str, str] = {
     "pipeline.heads.tags": "pipeline.heads.tag_schemes",
     "pipeline.heads.trust": "pipeline.heads.confidence",
     "pipeline.heads.generate": "pipeline.heads.generate_frames, generate_features and generate_tokens",
-    "pipeline.inference.batch": "pipeline.inference.predict_folder",
+    "pipeline.inference.batch": "pipeline.inference.engine",
     "pipeline.inference.create": "pipeline.inference.generate_sequences",
     "pipeline.inference.generate": "pipeline.inference.generate_text",
     "pipeline.inference.extract": "pipeline.inference.extract_features",
@@ -240,7 +240,6 @@ NAMES: dict[str, str] = {
     "Around": "HeadContext",
     "Bank": "ContentBank",
     "Bigrams": "BigramModel",
-    "Calibrated": "CalibratedHead",
     "Codes": "LatentCodes",
     "Contest": "AdversarialHead",
     "Crf": "CRF",
@@ -302,7 +301,7 @@ NAMES: dict[str, str] = {
     "is_blind": "skips_core",
     "is_playing": "is_adversarial",
     "make_sequences": "generate_sequences",
-    "watched_size": "core_input_size",
+    "watched_size": "feature_size",
 }
 """Old name -> new name of modules (dotted), of classes, and of some functions and attributes.
 

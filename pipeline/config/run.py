@@ -18,17 +18,20 @@ from pipeline.config.base import Section, validate
 from pipeline.config.data import DataSection
 from pipeline.config.training import TrainingSection
 from pipeline.config.yaml_files import apply_override, read_yaml
+from pipeline.data.manifest_rows import normalised_name
 
 
 class TrackingSection(Section):
     """Tracking with Weights & Biases, beside metrics.jsonl, which is always written."""
 
     wandb: Annotated[
-        Literal["auto", "online", "offline", "off"], Field(description="auto: online when logged in, else offline")
+        Literal["auto", "online", "offline", "off"],
+        Field(description="auto: online when logged in and the server answers, else offline"),
     ] = "auto"
     project: Annotated[str, Field(min_length=1, description="project of W&B")] = "unreel"
     name: Annotated[str | None, Field(description="name of the run in W&B; null: the name of the run's folder")] = None
     tags: Annotated[tuple[str, ...], Field(description="tags of the run in W&B")] = ()
+    upload_model: Annotated[bool, Field(description="also send the weights to W&B, as an artifact")] = False
 
     @field_validator("wandb", mode="before")
     @classmethod
@@ -42,6 +45,13 @@ class EvaluationSection(Section):
     baselines: Annotated[bool, Field(description="also train and measure mean-pool baselines on the same features")] = (
         True
     )
+    cross_calibrate: Annotated[
+        bool,
+        Field(
+            description="without 10 validation rows, train three more models, each without a third of the groups, to "
+            "calibrate heads of kind classify; false: their temperature is then 1"
+        ),
+    ] = True
     order_controls: Annotated[bool, Field(description="also measure with the steps reversed and shuffled")] = True
     pairs: Annotated[
         tuple[tuple[str, str], ...],
@@ -53,6 +63,12 @@ class EvaluationSection(Section):
             description="classes that are not trained; measures whether their test rows are found unknown, [a, b, ...]"
         ),
     ] = ()
+
+    @field_validator("pairs", "unknown_classes")
+    @classmethod
+    def _normalise_names(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Names as the labels of the rows are: without blanks around them, in Unicode's composed form."""
+        return tuple(normalised_name(n) if isinstance(n, str) else tuple(map(normalised_name, n)) for n in names)
 
 
 class Config(Architecture):

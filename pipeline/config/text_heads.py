@@ -7,7 +7,7 @@ training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,10 +15,12 @@ from pipeline.config.base import Fraction, Positive, Section
 from pipeline.config.head_context import HeadContext
 from pipeline.data.manifest_rows import Row
 from pipeline.data.tokenizer import SETTINGS, Level, PreTokenizer, Tokenizer
-from pipeline.heads.caption import Caption, CaptionMetric
-from pipeline.heads.language import Language
-from pipeline.heads.transcribe import Transcribe
-from pipeline.models.text.attention_decoder import Attention, DecoderCell
+from pipeline.models.choices import Attention, CaptionMetric, DecoderCell
+
+if TYPE_CHECKING:  # a module of a head is imported when one is built
+    from pipeline.heads.caption import Caption
+    from pipeline.heads.language import Language
+    from pipeline.heads.transcribe import Transcribe
 
 
 class CaptionSection(Section):
@@ -102,6 +104,8 @@ class CaptionSection(Section):
 
     def build(self, name: str, context: HeadContext, vocabulary: Any, counts: Mapping[str, int] | None) -> Caption:
         """The head. vocabulary: the tokenizer of the captions."""
+        from pipeline.heads.caption import Caption
+
         assert isinstance(vocabulary, Tokenizer)
         settings = self.model_dump(exclude={"kind", "embedding", "beam", "attend_to", *SETTINGS})
         return Caption(
@@ -145,6 +149,8 @@ class TranscribeSection(Section):
 
     def build(self, name: str, context: HeadContext, vocabulary: Any, counts: Mapping[str, int] | None) -> Transcribe:
         """The head."""
+        from pipeline.heads.transcribe import Transcribe
+
         return Transcribe(
             name=name,
             input_size=context.input_size,
@@ -172,6 +178,8 @@ class LanguageSection(Section):
 
     def build(self, name: str, context: HeadContext, vocabulary: Any, counts: Mapping[str, int] | None) -> Language:
         """The head. vocabulary is not used: the tokens are those of the encoder."""
+        from pipeline.heads.language import Language
+
         assert context.tokenizer is not None, "Architecture checks that the encoder is of tokens"
         return Language(
             name=name,

@@ -6,12 +6,12 @@ In: `Sample`s of unequal length. Out: a `Batch` with padding. Knows nothing of f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pipeline.padded import Padded, stack
+from pipeline.padded import Padded, copy_together, keep_copy, stack
 
 Raw = dict[str, Padded]
 """The input of an encoder by sense: "frames" (uint8 pixels or stored features), "series" or "tokens"."""
@@ -36,13 +36,20 @@ class Batch:
     """B samples.
 
     raw: a Padded (B, T, ...) for each sense. targets: a tensor (B,) or a Padded (B, T, ...) for each head. sources: B
-    paths of rows. starts: the first step of each window in its row; empty where all windows start at 0.
+    paths of rows. starts: the first step of each window in its row; empty where all windows start at 0. host: the same
+    batch on the CPU, where this one is on another device.
     """
 
     raw: Raw
     targets: dict[str, Tensor | Padded]
     sources: tuple[str, ...]
     starts: tuple[int, ...] = ()
+    host: Batch | None = None
+
+    @property
+    def on_host(self) -> Batch:
+        """The batch on the CPU, for what is decided there: reading a value from a device waits for all of its work."""
+        return self.host or self
 
     def target(self, head: str) -> Tensor | Padded:
         """The target of a head. Raises ValueError where the batch has none for it."""
@@ -55,13 +62,37 @@ class Batch:
         return self.targets[head]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
-        return Batch(
-            {sense: sequence.to(device) for sense, sequence in self.raw.items()},
-            {head: target.to(device) for head, target in self.targets.items()},
-            self.sources,
-            self.starts,
-        )
+        """The same batch on a device. All integers (lengths, classes, tokens) go there in one copy."""
+        if device.type == "cpu":
+            return self
+        tensors, lengths = self._tensors(), self._lengths()
+        integers = {id(x): x for x in (*tensors, *lengths) if x.dtype == torch.int64}
+        moved = dict(zip(integers, copy_together(list(integers.values()), device), strict=True))
+        moved |= {id(x): x.to(device, non_blocking=True) for x in tensors if id(x) not in moved}
+        for x in lengths:
+            keep_copy(x, moved[id(x)])
+
+        def on_device(x: Tensor | Padded) -> Tensor | Padded:
+            return Padded(moved[id(x.data)], x.lengths) if isinstance(x, Padded) else moved[id(x)]
+
+        raw = {sense: Padded(moved[id(x.data)], x.lengths) for sense, x in self.raw.items()}
+        targets = {head: on_device(target) for head, target in self.targets.items()}
+        return Batch(raw, targets, self.sources, self.starts, host=self.on_host)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory, from which a copy to a GPU does not keep the CPU waiting. Integers are
+        pinned together, see `to`.
+        """
+        raw = {sense: x if x.data.dtype == torch.int64 else x.map(Tensor.pin_memory) for sense, x in self.raw.items()}
+        return replace(self, raw=raw)
+
+    def _tensors(self) -> list[Tensor]:
+        """The tensors of all senses and targets."""
+        return [x.data if isinstance(x, Padded) else x for x in (*self.raw.values(), *self.targets.values())]
+
+    def _lengths(self) -> list[Tensor]:
+        """The lengths of all sequences."""
+        return [x.lengths for x in (*self.raw.values(), *self.targets.values()) if isinstance(x, Padded)]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

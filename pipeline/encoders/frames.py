@@ -27,14 +27,27 @@ class FramesEncoder(nn.Module):
     def __init__(self, *, backbone: Backbone, adapter: Adapter) -> None:
         super().__init__()
         self.backbone, self.adapter = backbone, adapter
-        self.output_size = adapter.output_size
+        self.feature_size, self.output_size = backbone.output_size, adapter.output_size
 
     def forward(self, raw: Raw) -> Padded:
         """(B, T, S, S, 3) uint8 or (B, T, D) -> (B, T, P)."""
+        return self.project(self.features(raw))
+
+    @property
+    def has_frozen_features(self) -> bool:
+        """Whether no parameter of the CNN learns."""
+        return self.backbone.is_frozen
+
+    def project(self, features: Padded) -> Padded:
+        """The output of `features` (B, T, D) -> (B, T, P)."""
+        return self.adapter.projected(features)
+
+    def features(self, raw: Raw) -> Padded:
+        """(B, T, S, S, 3) uint8 or (B, T, D) -> normalised features (B, T, D)."""
         frames = raw[self.sense]
         if frames.data.dtype == torch.uint8:
             frames = self.extract_features(frames)
-        return self.adapter(frames.map(lambda data: data.to(torch.float32)))
+        return self.adapter.normalised(frames.map(lambda data: data.to(torch.float32)))
 
     @property
     def is_fitted_on_training(self) -> bool:
@@ -48,8 +61,8 @@ class FramesEncoder(nn.Module):
     def extract_features(self, frames: Padded) -> Padded:
         """Pixels (B, T, S, S, 3) -> features (B, T, D). Only real frames are computed; the padding becomes zeros."""
         batch, steps = frames.data.shape[:2]
-        is_real = torch.arange(steps) < frames.lengths[:, None]  # on the CPU, so counting frames waits for no device
-        indices = is_real.flatten().nonzero()[:, 0].to(frames.data.device)
+        row, step = frames.valid_steps
+        indices = row * steps + step
         pixels = frames.data.flatten(0, 1)[indices]
         if self.backbone.is_frozen:
             filled = torch.cat([pixels, pixels.new_zeros((-len(pixels) % CHUNK_SIZE, *pixels.shape[1:]))])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batch import Raw
 from pipeline.encoders.adapter import Adapter
-from pipeline.padded import Padded, stack
+from pipeline.padded import Padded, map_lengths, stack
 
 
 class SeriesEncoder(nn.Module):
@@ -29,11 +29,12 @@ class SeriesEncoder(nn.Module):
     """
 
     sense = "series"
+    has_frozen_features = True
 
     def __init__(self, *, adapter: Adapter, patch: int = 1, subtract_last: bool = False) -> None:
         super().__init__()
         self.adapter, self.patch, self.subtract_last = adapter, patch, subtract_last
-        self.output_size = adapter.output_size
+        self.feature_size, self.output_size = adapter.input_size, adapter.output_size
 
     @staticmethod
     def patch_size(width: int, patch: int, subtract_last: bool) -> int:
@@ -58,8 +59,16 @@ class SeriesEncoder(nn.Module):
         if self.subtract_last:
             last = patches[:, :, -1:]
             patches = torch.cat([patches - last, last], dim=2)
-        return Padded(patches.flatten(2), x.lengths // self.patch)
+        return Padded(patches.flatten(2), map_lengths(x.lengths, lambda n: n // self.patch))
 
     def forward(self, raw: Raw) -> Padded:
         """(B, T, D) -> (B, T // patch, P)."""
-        return self.adapter(self.patches(raw[self.sense].map(lambda data: data.to(torch.float32))))
+        return self.project(self.features(raw))
+
+    def project(self, features: Padded) -> Padded:
+        """The output of `features` -> (B, T // patch, P)."""
+        return self.adapter.projected(features)
+
+    def features(self, raw: Raw) -> Padded:
+        """(B, T, D) -> the normalised patches (B, T // patch, patch * D)."""
+        return self.adapter.normalised(self.patches(raw[self.sense].map(lambda data: data.to(torch.float32))))

@@ -46,6 +46,7 @@ class TokensEncoder(nn.Module):
     """
 
     sense = "tokens"
+    has_frozen_features = False
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class TokensEncoder(nn.Module):
         self.character_embedding = nn.Embedding(num_characters, CHARACTER_EMBEDDING) if has_characters else None
         self.character_encoder = character_encoder
         self.adapter = adapter
-        self.output_size = adapter.output_size
+        self.feature_size, self.output_size = adapter.input_size, adapter.output_size
 
     @torch.no_grad()
     def set_vectors(self, vectors: Mapping[int, Tensor]) -> None:
@@ -79,6 +80,14 @@ class TokensEncoder(nn.Module):
 
     def forward(self, raw: Raw) -> Padded:
         """(B, T) or (B, T, 1 + C) -> (B, T, P)."""
+        return self.project(self.features(raw))
+
+    def project(self, features: Padded) -> Padded:
+        """The output of `features` -> (B, T, P)."""
+        return self.adapter.projected(features)
+
+    def features(self, raw: Raw) -> Padded:
+        """(B, T) or (B, T, 1 + C) -> the normalised vectors of the tokens (B, T, D), which are learned."""
         tokens = raw[self.sense].zeroed()
         ids = tokens.data if tokens.data.ndim == 2 else tokens.data[:, :, 0]
         weight = self.embedding.weight
@@ -87,7 +96,7 @@ class TokensEncoder(nn.Module):
         vectors = F.embedding(ids, weight)
         if self.character_encoder is not None:
             vectors = torch.cat([vectors, self.encode_characters(tokens)], dim=2)
-        return self.adapter(Padded(vectors, tokens.lengths))
+        return self.adapter.normalised(Padded(vectors, tokens.lengths))
 
     def encode_characters(self, tokens: Padded) -> Tensor:
         """(B, T, 1 + C) -> (B, T, S): the last state over the characters of each word; zeros in the padding."""

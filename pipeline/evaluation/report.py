@@ -66,6 +66,8 @@ def table(report: dict[str, Any]) -> str:
     )
     if report.get("model", {}).get("best_epoch"):
         lines.append(f"best epoch: {report['model']['best_epoch']}, chosen by {report['model']['monitor']}")
+    for calibration in report.get("model", {}).get("calibration", {}).values():
+        lines += calibration["text"]
     return "\n".join([*lines, *_verdict(report)])
 
 
@@ -139,6 +141,8 @@ def _sentences(row: dict[str, Any]) -> list[str]:
     if "ece" in row:
         scaled = f", {row['ece']:.3f} with temperature" if row["ece"] != row["ece_unscaled"] else ""
         sentences.append(f"calibration error {row['ece_unscaled']:.3f} without temperature{scaled}")
+    if "no_interval" in row:
+        sentences.append(row["no_interval"])
     if row.get("open_set"):
         open_set = row["open_set"]
         sentences.append(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from pipeline.data.manifest_rows import Row
 from pipeline.data.run_data import RunData
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.evaluation.calibrate import unknown_metrics
-from pipeline.evaluation.evaluate_dataset import Evaluation, evaluate_dataset
+from pipeline.evaluation.evaluate_dataset import Evaluation, Processes, evaluate_dataset
 from pipeline.evaluation.verdict import TestItems, floors, judge, sentences
 from pipeline.heads.classify import Classify, logits_and_labels
 from pipeline.metrics.classification import paired_accuracy
@@ -29,13 +30,19 @@ from pipeline.models.model import Model
 
 
 def evaluate_test_split(
-    config: Config, data: RunData, checkpoint: Checkpoint, device: torch.device, *, name: str
+    config: Config,
+    data: RunData,
+    checkpoint: Checkpoint,
+    device: torch.device,
+    *,
+    name: str,
+    processes: Processes | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the table: one for each order of the steps and each head, on the test split.
 
     The orders are forward and, by config, reversed and shuffled. name: of the model, in the table. The rows of heads
     that classify have `correct` and `predicted` for each test item; forward rows have `items` (`TestItems`), which
-    `make_report` takes out.
+    `make_report` takes out. processes: that share the batches; all get all rows.
     """
     orders: tuple[Order, ...] = ("forward", "reversed", "shuffled")
     if not config.evaluation.order_controls:
@@ -46,14 +53,16 @@ def evaluate_test_split(
     rows = []
     for order in orders:
         dataset = split_dataset(config, data, model, "test", order=order)
-        batch_size = config.training.batch_size
-        evaluation = evaluate_dataset(model, dataset, batch_size=batch_size, device=device, with_stream=True)
+        evaluate = partial(
+            evaluate_dataset, model, batch_size=config.training.batch_size, device=device, processes=processes
+        )
+        evaluation = evaluate(dataset, with_stream=True)
         for head, metrics in evaluation.metrics().items():
             row = {"model": name, "order": order, "head": head, **_paired(config, evaluation, head), **metrics}
             row |= _item_results(evaluation, head)
             if order == "forward":
                 row["items"] = _test_items(dataset)
-                row |= _open_set(config, data, model, head, evaluation, device)
+                row |= _open_set(data, head, evaluation, evaluate)
                 row |= _confidence_interval(dataset, evaluation, head)
             rows.append(row)
     return rows
@@ -107,23 +116,26 @@ def majority_classes(rows: Sequence[Row], heads: Collection[str]) -> dict[str, s
 
 
 def _confidence_interval(dataset: RowDataset, evaluation: Evaluation, name: str) -> dict[str, Any]:
-    """The confidence interval of the monitored metric over groups; nothing where there are too few groups."""
+    """The confidence interval of the monitored metric over groups, or why there is none."""
     head = evaluation.heads[name]
     rows = [dataset.rows[row] for row, _ in dataset.samples]
-    low, high = head.confidence_interval(evaluation.results[name], [row.group or row.path for row in rows])
-    return {} if math.isnan(low) else {"confidence_interval": [low, high], "monitor": head.monitor}
+    groups = [row.group or row.path for row in rows]
+    low, high = head.confidence_interval(evaluation.results[name], groups)
+    if not math.isnan(low):
+        return {"confidence_interval": [low, high], "monitor": head.monitor}
+    if head.opponent is not None:
+        return {}  # generated sequences have no items to draw
+    few = "the test items are of one group" if len(set(groups)) < 2 else "each draw of the groups gives the same value"
+    return {"no_interval": f"no 95 % interval of {head.monitor.replace('_', ' ')}: {few}"}
 
 
-def _open_set(
-    config: Config, data: RunData, model: Model, name: str, evaluation: Evaluation, device: torch.device
-) -> dict[str, Any]:
+def _open_set(data: RunData, name: str, evaluation: Evaluation, evaluate: Callable[..., Evaluation]) -> dict[str, Any]:
     """How well a head detects the test rows of evaluation.unknown_classes; nothing where there are none."""
     head, rows = evaluation.heads[name], data.unknown_rows()
     if not rows or not isinstance(head, Classify):
         return {}
     dataset = RowDataset(rows, data.source, {name: lambda row, times: torch.tensor(-1)})
-    batch_size = config.training.batch_size
-    results = evaluate_dataset(model, dataset, batch_size=batch_size, device=device, has_loss=False).results[name]
+    results = evaluate(dataset, has_loss=False).results[name]
     labelled = list(zip(results, rows, strict=True))
     per_class = {label: [r for r, row in labelled if row.label == label] for label in data.unknown_classes}
     unknown = {label: class_results for label, class_results in per_class.items() if class_results}

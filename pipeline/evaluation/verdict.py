@@ -11,6 +11,7 @@ MIN_ITEMS test items or MIN_GROUPS groups nothing is said but 'too few to tell'.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -113,9 +114,10 @@ def compare(
     assert len(correct) == len(other_correct) == len(items.paths), f"{name} and {other} have other items"
     difference = np.asarray(correct, dtype=float) - np.asarray(other_correct, dtype=float)
     low, high = ratio_interval(difference, None, items.units, is_share=False)
-    if len(set(difference.tolist())) == 1:  # every draw is the same, and the interval would be a point
-        least, most = wilson_interval(abs(float(difference[0])), len(set(items.units)))
-        low, high = (-most, most) if difference[0] == 0 else (least, most) if difference[0] > 0 else (-most, -least)
+    if math.isnan(low):  # every draw is the same, and the interval would be a point
+        mean = float(difference.mean())
+        least, most = wilson_interval(abs(mean), len(set(items.units)))
+        low, high = (-most, most) if mean == 0 else (least, most) if mean > 0 else (-most, -least)
     word: Word = "better" if low > 0 else "worse" if high < 0 else "no different"
     if is_too_few(items):
         word = "too few to tell"

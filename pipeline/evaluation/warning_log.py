@@ -13,7 +13,7 @@ NOTE = "note: "
 
 class WarningLog:
     """Passes every line on to `log`, and keeps those that warn: they begin with `note:`, or say that something was not
-    calibrated or has no baseline.
+    calibrated, is off or has no baseline.
 
     warnings: the warnings so far, each once, in order, without the leading `note:`.
     """
@@ -25,7 +25,8 @@ class WarningLog:
         """Pass a line on, and keep it if it warns."""
         self.log(line)
         text = line.strip()
-        is_warning = text.startswith(NOTE) or ": not calibrated" in text or text.startswith("baselines: none")
+        is_off = ": not calibrated" in text or "`unknown` is off" in text
+        is_warning = text.startswith(NOTE) or is_off or text.startswith("baselines: none")
         text = text.removeprefix(NOTE)
         if is_warning and text not in self.warnings:
             self.warnings.append(text)

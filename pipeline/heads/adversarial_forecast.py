@@ -20,6 +20,7 @@ from pipeline.models.gan.critic import Critic
 from pipeline.models.gan.frame_tensors import feature_image
 from pipeline.models.gan.losses import CriticInput, frozen, generator_loss
 from pipeline.models.gan.pca import FeaturePCA
+from pipeline.models.process_mean import process_weight
 
 PREVIEW_WINDOWS = 4
 """Pairs of windows that are shown during the training."""
@@ -45,12 +46,12 @@ class AdversarialForecast(Forecast):
         super().__init__(**forecast)
         self.opponent = critic
         self.pca, self.weight, self.adversarial_loss = pca, weight, adversarial_loss
-        self.pretrain_share, self.is_adversarial = 0.0, True
+        self.pretrain_share, self.is_adversarial, self.draw_of_step = 0.0, True, 0.0
         self._preview = torch.zeros(0, self.context + self.horizon, 1)
 
     def fit_sequences(self, sequences: Iterable[Tensor]) -> None:
         """Fit the PCA to the training values, each sequence (T, D). ValueError where none is as long as a window."""
-        training = [s.float() for s in sequences]
+        training = list(sequences)
         longest, needed = max(map(len, training), default=0), self.context + self.horizon
         if longest < needed:
             raise ValueError(
@@ -64,7 +65,8 @@ class AdversarialForecast(Forecast):
         if player == self.name:
             with torch.no_grad():
                 real, forecast = self._windows(output)
-            return self._critic_terms(real, forecast)
+            weight = process_weight(len(real), real.device, self.training)
+            return {term: weight * value for term, value in self._critic_terms(real, forecast).items()}
         terms = super().loss(output, batch, player)
         real, forecast = self._windows(output)
         with frozen(self._critic):
@@ -73,14 +75,15 @@ class AdversarialForecast(Forecast):
                 real_scores = self._critic(real, *self._lengths_and_labels(real))
         gan_loss = self.adversarial_loss.gan_loss
         term = generator_loss(gan_loss, real_scores, scores) if len(scores) else forecast.sum()
-        return {**terms, f"{self.name}_adversarial": self.weight * term}
+        weight = self.weight * process_weight(len(scores), scores.device, self.training)
+        return {**terms, f"{self.name}_adversarial": weight * term}
 
     def _windows(self, output: CoreOutput) -> tuple[Tensor, Tensor]:
         """Real windows and the same with forecasts, (N, context + horizon, K), at random places, at most as many as
         rows.
         """
         row, step, now, behind = self._origin_indices(output)
-        drawn = torch.randperm(len(row))[: len(output.steps.lengths)].to(row.device)
+        drawn = torch.randperm(len(row), device=row.device)[: len(output.steps.lengths)]
         row, step, now, behind = (index[drawn] for index in (row, step, now, behind))
         values = self._values(output)
         before = values[row[:, None], now[:, None] - torch.arange(self.context, device=row.device).flip(0)]
@@ -101,6 +104,7 @@ class AdversarialForecast(Forecast):
             CriticInput(real.float(), None),
             CriticInput(forecast.float(), None),
             *self._lengths_and_labels(real),
+            self.draw_of_step,
         )
 
     @staticmethod

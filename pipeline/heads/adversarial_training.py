@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from pipeline.data.batch import Batch
 from pipeline.data.vocabulary import Vocabulary
@@ -24,7 +23,6 @@ from pipeline.models.gan.losses import (
     CriticInput,
     GanLoss,
     critic_terms,
-    ema_update,
     frozen,
     generator_loss,
     stop_reason,
@@ -53,9 +51,11 @@ class AdversarialLoss:
     image_weight: float = 0.0
 
     def critic_terms(
-        self, critic: Critic, real: CriticInput, generated: CriticInput, lengths: Tensor, labels: Tensor
+        self, critic: Critic, real: CriticInput, generated: CriticInput, lengths: Tensor, labels: Tensor, draw: float
     ) -> dict[str, Tensor]:
-        """The critic's loss and its gradient penalty. lengths and labels: (B,), the same of both kinds."""
+        """The critic's loss and its gradient penalty. lengths and labels: (B,), the same of both kinds. draw: of the
+        step, see `AdversarialHead.draw_of_step`.
+        """
         return critic_terms(
             self.name,
             self.gan_loss,
@@ -64,6 +64,7 @@ class AdversarialLoss:
             generated,
             penalty_weight=self.penalty_weight,
             penalty_share=self.penalty_share,
+            draw=draw,
             is_training=critic.training,
             is_recurrent=critic.is_recurrent,
         )
@@ -104,16 +105,6 @@ class AdversarialLoss:
                 images = diff_augment(images[:, None], self.diff_augment)[:, 0]
             scores.append(critic.score_images(images, labels))
         return scores
-
-
-def moving_average(generator: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the generator whose weights are an exponential moving average of its weights (Yaz et al. 2019, arXiv
-    1806.04498).
-
-    It gets no gradient. It is updated before each step, so it is one step late. At first it moves faster (see
-    `ema_update`), so that a short training does not keep the initial weights.
-    """
-    return AveragedModel(generator, multi_avg_fn=ema_update(decay)).requires_grad_(False)
 
 
 def labels_of(batch: Batch, name: str) -> Tensor:

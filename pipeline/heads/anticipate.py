@@ -19,6 +19,7 @@ from pipeline.heads.targets import IGNORE_INDEX, AheadTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Anticipation, Prediction
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.padded import Padded
 
 AnticipateMemory = tuple[Tensor, Tensor]
@@ -71,7 +72,7 @@ class Anticipate(nn.Module):
             label_smoothing=self.label_smoothing,
             reduction="sum",
         )
-        return {self.name: total / (target != IGNORE_INDEX).sum().clamp(min=1)}
+        return {self.name: mean_over_processes(total, (target != IGNORE_INDEX).sum(), self.training)}
 
     def observe(self, output: CoreOutput, memory: AnticipateMemory | None = None) -> AnticipateMemory:
         """Keep the last valid step, which is all that the head reads."""
@@ -84,7 +85,7 @@ class Anticipate(nn.Module):
             )
         if not steps.data.shape[1]:
             return memory
-        is_new = (steps.lengths > 0)[:, None].to(steps.data.device)
+        is_new = (steps.device_lengths > 0)[:, None]
         return torch.where(is_new, steps.last(), memory[0]), is_new | memory[1]
 
     @torch.no_grad()

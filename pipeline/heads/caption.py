@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,17 +33,17 @@ from pipeline.metrics.captions import (
     tokenize,
 )
 from pipeline.metrics.sequence import perplexity
+from pipeline.models.choices import CaptionMetric
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Description, Prediction, ScoredSpans
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.models.text.attention_decoder import Attention, AttentionDecoder, AttentionMemory, DecoderCell
 from pipeline.models.text.beam_search import Hypotheses, StepFunction, beam_search, without_repeats
 from pipeline.models.text.sampling import sample
-from pipeline.padded import Padded, concat_windows, stack
+from pipeline.padded import Padded, concat_windows, copy_together, keep_copy, stack
 
 CaptionMemory = tuple[Padded, ...]
 """The outputs of the core (B, T, H) of every window so far."""
-
-CaptionMetric = Literal["cider_d", "bleu_4"]
 
 
 class CaptionResult(NamedTuple):
@@ -144,27 +144,27 @@ class Caption(nn.Module):
         """The cross-entropy a token of one sentence of each row (in training a random one, else the first), or the
         self-critical loss.
         """
-        target = batch.target(self.name)
+        target = batch.on_host.target(self.name)
         assert isinstance(target, Padded)
         attention_memory = self._attention_memory(output.steps, self._span_weights(output.steps, batch))
         if self.self_critical and self.training:
             return {self.name: self._self_critical_loss(attention_memory, target, output.steps.lengths > 0)}
-        sentences = self._choose_sentences(target, output.steps.lengths > 0)
-        logits, mask = self._next_token_logits(attention_memory, sentences), sentences.mask
-        loss = F.cross_entropy(
-            logits.float(), sentences.data[mask], reduction="sum", label_smoothing=self.label_smoothing
-        )
-        return {self.name: loss / mask.sum().clamp(min=1)}
+        sentences = self._choose_sentences(target, output.steps)
+        logits, tokens = self._next_token_logits(attention_memory, sentences), sentences.data[sentences.valid_steps]
+        loss = F.cross_entropy(logits.float(), tokens, reduction="sum", label_smoothing=self.label_smoothing)
+        return {self.name: mean_over_processes(loss, len(tokens), self.training)}
 
-    def _choose_sentences(self, target: Padded, has_steps: Tensor) -> Padded:
-        """(B, R, L) -> one sentence of each row (B, L), as long as the longest of them. A row without steps is an empty
-        window: its sentence has no tokens.
+    def _choose_sentences(self, target: Padded, steps: Padded) -> Padded:
+        """One sentence of each row (B, L), as long as the longest of them, on the device of the steps. A row without
+        steps is an empty window: its sentence has no tokens. target: (B, R, L) on the CPU.
         """
         counts = target.lengths.clamp(min=1)
         index = (torch.rand(len(counts)) * counts).long() if self.training else torch.zeros_like(counts)
-        rows = target.data[torch.arange(len(counts)), index.to(target.data.device)]
-        lengths = (rows != PAD).sum(1).cpu() * has_steps
-        return Padded(rows[:, : max(1, int(lengths.max()))], lengths)
+        rows = target.data[torch.arange(len(counts)), index]
+        lengths = (rows != PAD).sum(1) * (steps.lengths > 0)
+        rows, copy = copy_together([rows[:, : max(1, int(lengths.max()))], lengths], steps.data.device)
+        keep_copy(lengths, copy)
+        return Padded(rows, lengths)
 
     def _next_token_logits(self, attention_memory: AttentionMemory, sentences: Padded) -> Tensor:
         """Logits (N, V) of each of the N tokens of all sentences, by teacher forcing or scheduled sampling."""
@@ -176,7 +176,7 @@ class Caption(nn.Module):
                 is_sampled = torch.rand(sampled.shape, device=sampled.device) < self.scheduled_sampling
                 mixed = torch.where(is_sampled, sampled, sentences.data)
             inputs = _shift_right(Padded(mixed, sentences.lengths))
-        return self.decoder(attention_memory, inputs, positions=sentences.mask)[0]
+        return self.decoder(attention_memory, inputs, positions=sentences.valid_steps)[0]
 
     def _self_critical_loss(self, attention_memory: AttentionMemory, target: Padded, has_steps: Tensor) -> Tensor:
         """- (reward of a sampled sentence - reward of the greedy sentence) * log-probability of the sampled one. Its
@@ -203,11 +203,12 @@ class Caption(nn.Module):
         self.train(was_training)
         cider = CiderD(references, self._frequencies)
         rewards, baseline = (
-            cider.scores([_until_end(row.tolist()) for row in hypotheses.tokens[:, 0]])
+            cider.scores([_until_end(row) for row in hypotheses.tokens[:, 0].tolist()])
             for hypotheses in (sampled, greedy)
         )
         advantage = torch.from_numpy((rewards - baseline) * has_steps.numpy()).to(sampled.log_probability)
-        return -(advantage[:, None] * sampled.log_probability).sum() / max(1, int(has_steps.sum()))
+        total = -(advantage[:, None] * sampled.log_probability).sum()
+        return mean_over_processes(total, int(has_steps.sum()), self.training)
 
     def _start_tokens(self, attention_memory: AttentionMemory) -> Tensor:
         mask = attention_memory.mask
@@ -216,10 +217,12 @@ class Caption(nn.Module):
     def _search_step(self, attention_memory: AttentionMemory) -> StepFunction:
         """The decoder's step without the tokens that no sentence contains."""
         decoder_step = self.decoder.step(attention_memory)
+        ids = torch.arange(len(self.tokenizer), device=attention_memory.mask.device)
+        is_forbidden = (ids == PAD) | (ids == UNKNOWN) | (ids == START)
 
         def step(tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             scores, state = decoder_step(tokens, state)
-            return scores.index_fill(1, torch.tensor([PAD, UNKNOWN, START], device=scores.device), -torch.inf), state
+            return scores.masked_fill(is_forbidden, -torch.inf), state
 
         return step
 
@@ -269,15 +272,16 @@ class Caption(nn.Module):
         steps = whole.unpad()[0]
         runs = [(int(a * self.rate), max(int(a * self.rate) + 1, round(b * self.rate))) for a, b, _, _ in spans]
         has_pooling = self.span_pooling is not None
-        whole_weights = [pooling_weights(runs, len(steps), steps)] if has_pooling else None
+        whole_weights = pooling_weights([runs], whole) if has_pooling else None
         (description,) = self._descriptions(whole, whole_weights)
         if not spans:
             return replace(description, spans=())
         parts = [steps[start:stop] for start, stop in runs]
-        part_weights = [pooling_weights([], len(part), part) for part in parts] if has_pooling else None
+        padded_parts = stack(parts)
+        part_weights = pooling_weights([[]] * len(parts), padded_parts) if has_pooling else None
         described = tuple(
             (start, end, part.sentence, float(np.exp(part.log_probability / max(1, len(part.tokens)))))
-            for (start, end, _, _), part in zip(spans, self._descriptions(stack(parts), part_weights), strict=True)
+            for (start, end, _, _), part in zip(spans, self._descriptions(padded_parts, part_weights), strict=True)
         )
         return replace(description, spans=described)
 
@@ -289,14 +293,15 @@ class Caption(nn.Module):
         _, weights = self.decoder(attention_memory, _shift_right(best))
         if span_weights is not None:
             weights = step_weights(weights, span_weights, steps.data.shape[1])
-        log_probabilities = hypotheses.log_probability[:, 0].tolist()
-        rows = zip(best.unpad(), log_probabilities, weights, steps.lengths.tolist(), strict=True)
+        log_probabilities, weights = hypotheses.log_probability[:, 0].tolist(), weights.float().cpu()
+        sentences = [ids.tolist() for ids in best.to("cpu").unpad()]
+        rows = zip(sentences, log_probabilities, weights, steps.lengths.tolist(), strict=True)
         return [
             Description(
-                self.tokenizer.decode(ids.tolist()),
+                self.tokenizer.decode(ids),
                 log_probability,
-                tuple(self.tokenizer.names[i] for i in ids.tolist()),
-                tuple(map(tuple, row_weights[: len(ids), :num_steps].float().tolist())),
+                tuple(self.tokenizer.names[i] for i in ids),
+                tuple(map(tuple, row_weights[: len(ids), :num_steps].tolist())),
             )
             for ids, log_probability, row_weights, num_steps in rows
         ]

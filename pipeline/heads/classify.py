@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,40 +17,40 @@ from torch.nn import functional as F
 
 from pipeline.data.batch import Batch
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.heads.confidence import KEEP_SHARE, MIN_VALIDATION_SAMPLES, Confidence
+from pipeline.heads.confidence import Confidence
 from pipeline.heads.targets import LabelTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from pipeline.metrics.classification import classification
 from pipeline.metrics.early_recognition import early_curve, mean_time_to_decision
+from pipeline.models.choices import Pool
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.head import OnlineLabels, StreamMemory
 from pipeline.models.prediction import Classification, Prediction
-from pipeline.padded import Padded, full_precision
-
-Pool = Literal["mean", "last", "attention"]
+from pipeline.models.process_mean import mean_over_processes
+from pipeline.padded import Padded, full_precision, map_lengths
 
 
 class ClassifyMemory(NamedTuple):
     """Sums over the steps so far.
 
     logit_sum: (B, C), of the weighted step logits. weight_sum: (B, 1), of the weights. max_score: (B, 1), the largest
-    attention score. input_sum: (B, P), of the core's inputs. num_inputs: (B, 1), how many inputs there were.
+    attention score. feature_sum: (B, D), of the features. num_features: (B, 1), how many steps of features there were.
     """
 
     logit_sum: Tensor
     weight_sum: Tensor
     max_score: Tensor
-    input_sum: Tensor
-    num_inputs: Tensor
+    feature_sum: Tensor
+    num_features: Tensor
 
 
 class ClassifyResult(NamedTuple):
     """One sample.
 
-    logits: (C,), pooled, before the temperature. label: the target. features: (P,), the mean of the core's inputs.
-    prefix_classes: (T,), the predicted class of each prefix of the sequence. num_correct_steps: how many single steps
-    have the target as their most probable class.
+    logits: (C,), pooled, before the temperature. label: the target. features: (R,), their mean as the distance reads it
+    (`Confidence.reduce`). prefix_classes: (T,), the predicted class of each prefix of the sequence. num_correct_steps:
+    how many single steps have the target as their most probable class.
     """
 
     logits: Tensor
@@ -75,7 +75,8 @@ class Classify(nn.Module):
     class_weights: a factor for each class on the loss of its samples, or None.
     step_loss_share: in [0, 1], the share of the mean cross-entropy of the single steps in the loss. It improves the
     predictions after few steps.
-    core_input_size: P, the width of the core's input; 0 where no distance for unknown classes is needed.
+    feature_size: D, the width of the features; 0 where no distance for unknown classes is needed.
+    has_frozen_features: whether no label has shaped the features; then their distances can be held out after training.
     """
 
     opponent: nn.Module | None
@@ -89,7 +90,8 @@ class Classify(nn.Module):
         name: str,
         input_size: int,
         vocabulary: Vocabulary,
-        core_input_size: int = 0,
+        feature_size: int = 0,
+        has_frozen_features: bool = True,
         pool: Pool = "mean",
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
@@ -104,8 +106,8 @@ class Classify(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(input_size, len(vocabulary))
         self.attention_score = nn.Linear(input_size, 1) if pool == "attention" else None
-        self.core_input_size = core_input_size
-        self.confidence = Confidence(num_classes=len(vocabulary), size=core_input_size)
+        self.feature_size, self.has_frozen_features = feature_size, has_frozen_features
+        self.confidence = Confidence(num_classes=len(vocabulary), size=feature_size)
         weights = torch.ones(len(vocabulary)) if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -119,8 +121,8 @@ class Classify(nn.Module):
         return memory.logit_sum / memory.weight_sum.clamp(min=smallest)
 
     def features(self, memory: ClassifyMemory) -> Tensor:
-        """(B, P): the mean of the core's inputs; nan for a row without steps."""
-        return memory.input_sum / memory.num_inputs
+        """(B, R): the mean of the features, reduced; nan for a row without steps."""
+        return self.confidence.reduce(memory.feature_sum / memory.num_features)
 
     def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
         """Cross-entropy of the pooled logits (and of the steps), averaged over the rows that have a step."""
@@ -130,10 +132,11 @@ class Classify(nn.Module):
         logits = self.step_logits(output)
         has_steps = output.steps.mask.any(1)
         weights = self.get_buffer("class_weights")[target] * has_steps
-        num_rows = has_steps.sum().clamp(min=1)
+        num_rows = has_steps.sum()
         pooled = self.pooled(self._add(output, logits, None))
         losses = F.cross_entropy(pooled, target, reduction="none", label_smoothing=self.label_smoothing)
-        terms = {self.name: (weights * losses).sum() / num_rows * (1.0 - self.step_loss_share)}
+        mean = mean_over_processes((weights * losses).sum(), num_rows, self.training)
+        terms = {self.name: mean * (1.0 - self.step_loss_share)}
         if self.step_loss_share:
             mask = output.steps.mask
             step_losses = F.cross_entropy(
@@ -143,13 +146,14 @@ class Classify(nn.Module):
                 label_smoothing=self.label_smoothing,
             )
             means = torch.where(mask, step_losses, 0.0).sum(1) / mask.sum(1).clamp(min=1)
-            terms[f"{self.name}_steps"] = (weights * means).sum() / num_rows * self.step_loss_share
+            mean = mean_over_processes((weights * means).sum(), num_rows, self.training)
+            terms[f"{self.name}_steps"] = mean * self.step_loss_share
         return terms
 
     def observe(self, output: CoreOutput, memory: ClassifyMemory | None = None) -> ClassifyMemory:
         """Add these steps to the memory."""
         needed = self._needed_steps(output)
-        return self._add(needed, self.step_logits(needed), memory, output.inputs)
+        return self._add(needed, self.step_logits(needed), memory, output.features)
 
     @torch.no_grad()
     def answer(self, memory: ClassifyMemory) -> list[Prediction]:
@@ -157,14 +161,15 @@ class Classify(nn.Module):
         probabilities = self.confidence.scale(self.pooled(memory).detach().float()).softmax(dim=-1).cpu()
         order = probabilities.argsort(dim=-1, descending=True, stable=True)
         distances = self.confidence.distance(self.features(memory).detach()).tolist()
+        are_unknown = self.confidence.are_unknown(distances)
         names = self.vocabulary.names
         return [
             Classification(
                 tuple((names[i], float(p[i])) for i in ranks.tolist()),
                 None if math.isnan(distance) else distance,
-                self.confidence.is_unknown(distance),
+                is_unknown,
             )
-            for p, ranks, distance in zip(probabilities, order, distances, strict=True)
+            for p, ranks, distance, is_unknown in zip(probabilities, order, distances, are_unknown, strict=True)
         ]
 
     @torch.no_grad()
@@ -195,30 +200,6 @@ class Classify(nn.Module):
         scores = full_precision(self.attention_score(output.steps.zeroed().data))
         weights = torch.exp(scores - scores.amax(1, keepdim=True))
         return (weights * logits).cumsum(1) / weights.cumsum(1).clamp(min=torch.finfo(weights.dtype).tiny)
-
-    def calibrate(self, train: Sequence[ClassifyResult], validation: Sequence[ClassifyResult]) -> str:
-        """Fit the distance to training samples, temperature and threshold to validation samples."""
-        usable = [result for result in train if result.features.isfinite().all()]
-        if self.core_input_size and {result.label for result in usable} == set(range(len(self.vocabulary))):
-            features, labels = torch.stack([r.features for r in usable]), torch.tensor([r.label for r in usable])
-            self.confidence.fit_distance(features, labels)
-        if len(validation) < MIN_VALIDATION_SAMPLES:
-            reason = (
-                f"{len(validation)} validation samples, at least {MIN_VALIDATION_SAMPLES} are needed"
-                if validation
-                else "there is no validation split"
-            )
-            return (
-                f"{self.name}: not calibrated: {reason}. The temperature is 1, and there is no threshold for unknown "
-                "classes. A larger data.validation_share, such as 0.15, gives both."
-            )
-        logits, labels = logits_and_labels(validation)
-        self.confidence.fit_calibration(logits, torch.stack([result.features for result in validation]), labels)
-        temperature, threshold = (float(self.confidence.get_buffer(n)) for n in ("temperature", "threshold"))
-        return (
-            f"{self.name}: calibrated on {len(labels)} validation samples: temperature {temperature:.3f}; "
-            f"unknown beyond distance {threshold:.3f}, which keeps {KEEP_SHARE:.0%} of them"
-        )
 
     def distances(self, results: Sequence[ClassifyResult]) -> Tensor:
         """(N,): how far each sample is from the training samples."""
@@ -259,7 +240,7 @@ class Classify(nn.Module):
         if memory is None:
             zero = torch.zeros((1, 1), dtype=torch.float64, device=logits.device)  # float32 cannot count for weeks
             sums = ClassifyMemory(
-                zero.expand(1, classes), zero, zero - torch.inf, zero.expand(1, self.core_input_size), zero
+                zero.expand(1, classes), zero, zero - torch.inf, zero.expand(1, self.feature_size), zero
             )
             recent, num_recent = logits.new_zeros((1, smooth, classes)), zero[0].long()
         else:
@@ -282,7 +263,7 @@ class Classify(nn.Module):
             (sums.logit_sum / sums.weight_sum).to(one.dtype),
             one,
             sums.max_score,
-            (sums.input_sum / sums.num_inputs).to(one.dtype),
+            (sums.feature_sum / sums.num_features).to(one.dtype),
             one,
         )
         return OnlineLabels(empty.argmax(-1), empty), self.answer(means)[0]
@@ -292,21 +273,22 @@ class Classify(nn.Module):
         steps = output.steps
         if self.pool != "last" or steps.data.shape[1] < 2:
             return output
-        return replace(output, steps=Padded(steps.last()[:, None], steps.lengths.clamp(max=1)))
+        lengths = map_lengths(steps.lengths, lambda n: n.clamp(max=1))
+        return replace(output, steps=Padded(steps.last()[:, None], lengths))
 
     def _add(
-        self, output: CoreOutput, logits: Tensor, memory: ClassifyMemory | None, inputs: Padded | None = None
+        self, output: CoreOutput, logits: Tensor, memory: ClassifyMemory | None, features: Padded | None = None
     ) -> ClassifyMemory:
         """The memory after these steps."""
         if memory is None:
             zero = logits.new_zeros((logits.shape[0], 1))
-            logit_sum, input_sum = (logits.new_zeros((len(zero), n)) for n in (logits.shape[2], self.core_input_size))
-            memory = ClassifyMemory(logit_sum, zero, torch.full_like(zero, -torch.inf), input_sum, zero)
-        input_sum, num_inputs = memory.input_sum, memory.num_inputs
-        if inputs is not None and self.core_input_size:
-            input_sum = input_sum + inputs.zeroed().data.to(input_sum.dtype).sum(1)
-            num_inputs = num_inputs + inputs.mask.sum(1, keepdim=True).to(num_inputs.dtype)
-        return ClassifyMemory(*self._pool(output, logits, *memory[:3]), input_sum, num_inputs)
+            logit_sum, feature_sum = (logits.new_zeros((len(zero), n)) for n in (logits.shape[2], self.feature_size))
+            memory = ClassifyMemory(logit_sum, zero, torch.full_like(zero, -torch.inf), feature_sum, zero)
+        feature_sum, num_features = memory.feature_sum, memory.num_features
+        if features is not None and self.feature_size:
+            feature_sum = feature_sum + features.zeroed().data.to(feature_sum.dtype).sum(1)
+            num_features = num_features + features.mask.sum(1, keepdim=True).to(num_features.dtype)
+        return ClassifyMemory(*self._pool(output, logits, *memory[:3]), feature_sum, num_features)
 
     def _pool(
         self, output: CoreOutput, logits: Tensor, logit_sum: Tensor, weight_sum: Tensor, max_score: Tensor

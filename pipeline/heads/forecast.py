@@ -7,7 +7,7 @@ nothing of what the numbers mean, nor of how they were scaled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ from pipeline.data.batch import Batch
 from pipeline.heads.targets import NoTarget
 from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.quantile_loss import pinball
+from pipeline.models.choices import Mode, Point
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Prediction, SeriesForecast
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.models.recurrent.core import Core
-from pipeline.padded import Padded
+from pipeline.padded import Padded, map_lengths
 
-Mode = Literal["direct", "recursive"]
-Point = Literal["mean", "median"]
 ForecastMemory = tuple[Tensor, Tensor, Tensor]
 """(last output of the core (B, H), last value (B, D), how many values there were (B,))."""
 
@@ -116,11 +116,12 @@ class Forecast(nn.Module):
         step_output, last, target, _ = self._origins(output)
         point, quantiles = self.forecast(step_output, last)
         error = F.mse_loss if self.point == "mean" else F.l1_loss
-        count = max(1, target.numel())
-        terms = {self.name: error(point, target, reduction="sum") / count}
+        count = target.numel()
+        terms = {self.name: mean_over_processes(error(point, target, reduction="sum"), count, self.training)}
         if self.quantiles:
             levels = self.get_buffer("levels")
-            terms[f"{self.name}_quantiles"] = pinball(quantiles, target, levels).sum() / (count * len(levels))
+            total = pinball(quantiles, target, levels).sum()
+            terms[f"{self.name}_quantiles"] = mean_over_processes(total, count * len(levels), self.training)
         return terms
 
     def observe(self, output: CoreOutput, memory: ForecastMemory | None = None) -> ForecastMemory:
@@ -128,7 +129,7 @@ class Forecast(nn.Module):
         end does not count.
         """
         values, steps = self._values(output), output.steps
-        lengths = steps.lengths.to(steps.data.device)
+        lengths = steps.device_lengths
         if memory is None:
             no_output = steps.data.new_zeros((len(lengths), steps.data.shape[2]))
             memory = no_output, values.new_zeros((len(lengths), self.width)), torch.zeros_like(lengths)
@@ -136,7 +137,7 @@ class Forecast(nn.Module):
             return memory
         last_output, last_value, count = memory
         is_new = (lengths > 0)[:, None]
-        new_value = Padded(values, steps.lengths * self.patch).last()
+        new_value = Padded(values, map_lengths(steps.lengths, lambda n: n * self.patch)).last()
         return (
             torch.where(is_new, steps.last(), last_output),
             torch.where(is_new, new_value, last_value),
@@ -232,15 +233,17 @@ class Forecast(nn.Module):
         """All N origins: rows, steps of the core and steps of the raw sequence (N,), and the following K steps of the
         raw sequence (N, K).
         """
-        outputs = output.steps.data
-        last = (torch.arange(outputs.shape[1]) + 1) * self.patch - 1  # the last value that each output depends on
-        num_values = output.raw[self.sense].lengths[:, None]  # lengths are on the CPU: nothing waits for a device
-        fits = (
-            (last >= self.context - 1)
-            & (last + self.horizon < num_values)
-            & (last < output.steps.lengths[:, None] * self.patch)
-        )
-        row, step = fits.nonzero(as_tuple=True)
-        future = last[step][:, None] + 1 + torch.arange(self.horizon)
-        row, step, now, future = (index.to(outputs.device) for index in (row, step, last[step], future))
-        return row, step, now, future
+        steps, values = output.steps, output.raw[self.sense]
+        count = int(self._are_origins(steps.data.shape[1], steps.lengths, values.lengths).sum())  # asks no device
+        are_origins = self._are_origins(steps.data.shape[1], steps.device_lengths, values.device_lengths)
+        row, step = are_origins.nonzero_static(size=count).unbind(1)
+        now = (step + 1) * self.patch - 1
+        return row, step, now, now[:, None] + 1 + torch.arange(self.horizon, device=now.device)
+
+    def _are_origins(self, num_steps: int, lengths: Tensor, num_values: Tensor) -> Tensor:
+        """(B, T) bool: the steps with a whole context and a whole future. lengths and num_values: (B,), of the core's
+        outputs and of the raw sequence.
+        """
+        last = (torch.arange(num_steps, device=lengths.device) + 1) * self.patch - 1  # that the output depends on
+        has_context, has_future = last >= self.context - 1, last + self.horizon < num_values[:, None]
+        return has_context & has_future & (last < lengths[:, None] * self.patch)

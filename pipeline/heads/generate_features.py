@@ -19,7 +19,6 @@ from pipeline.heads.adversarial_training import (
     PREVIEW_STEPS,
     AdversarialLoss,
     labels_of,
-    moving_average,
     pair_with_real,
     preview_labels,
     random_skip,
@@ -34,6 +33,7 @@ from pipeline.models.gan.content_bank import ContentBank
 from pipeline.models.gan.critic import Critic
 from pipeline.models.gan.frame_tensors import feature_image
 from pipeline.models.gan.losses import CriticInput
+from pipeline.models.gan.moving_average import MovingAverage
 from pipeline.models.gan.pca import FeaturePCA
 from pipeline.models.recurrent.core import State
 from pipeline.padded import Padded
@@ -42,7 +42,7 @@ from pipeline.padded import Padded
 class GenerateFeatures(nn.Module):
     """The generator belongs to the model, the critic is its opponent.
 
-    After the training `average` generates, see `moving_average`.
+    After the training `average` generates, see `MovingAverage`. It is updated before each step, so it is one step late.
 
     Args:
         sense: the raw sequence to generate. pca: the numbers that are generated. content_bank: gives contents and
@@ -74,14 +74,14 @@ class GenerateFeatures(nn.Module):
         self.target = ConditionTarget(vocabulary)
         self.name, self.sense, self.vocabulary = name, sense, vocabulary
         self.adversarial_loss, self.max_skip = adversarial_loss, max_skip
-        self.pretrain_share, self.is_adversarial = pretrain_share, True
+        self.pretrain_share, self.is_adversarial, self.draw_of_step = pretrain_share, True, 0.0
         self.generator, self.opponent = generator, critic
-        self.average = moving_average(generator, ema_decay)
+        self.average = MovingAverage(generator, ema_decay)
         self.pca, self.content_bank = pca, content_bank
 
     def fit_sequences(self, sequences: Iterable[Tensor]) -> None:
         """Fit the PCA to the training features, each sequence (T, D), and the content bank to their number."""
-        training = [s.float() for s in sequences]
+        training = list(sequences)
         self.pca.fit(training)
         self.content_bank.set_capacity(len(training))
 
@@ -108,7 +108,9 @@ class GenerateFeatures(nn.Module):
         if player == self.name:
             with torch.no_grad():
                 real_input, generated = self._critic_input(real), self._generated_input(real, labels)
-            return self.adversarial_loss.critic_terms(self._critic, real_input, generated, real.lengths, labels)
+            return self.adversarial_loss.critic_terms(
+                self._critic, real_input, generated, real.lengths, labels, self.draw_of_step
+            )
         terms = self._likelihood_terms(real, labels)
         if not self.is_adversarial:
             return terms

@@ -19,7 +19,6 @@ from pipeline.heads.adversarial_training import (
     PREVIEW_STEPS,
     AdversarialLoss,
     labels_of,
-    moving_average,
     pair_with_real,
     preview_labels,
     random_skip,
@@ -41,6 +40,7 @@ from pipeline.models.gan.frame_generator import FrameGenerator
 from pipeline.models.gan.frame_tensors import contact_sheet, grid_means, to_pixels, to_unit_range
 from pipeline.models.gan.image_to_video import ImageToVideoGenerator
 from pipeline.models.gan.losses import CriticInput, frozen
+from pipeline.models.gan.moving_average import MovingAverage
 from pipeline.models.recurrent.core import State
 from pipeline.padded import Padded
 
@@ -62,7 +62,7 @@ class GenerateFrames(nn.Module):
     The critic sees codes of clips, and single images where `has_image_critic` says so. A generator that continues a
     first frame also learns by the likelihood of real poses.
 
-    After the training `average` generates, see `moving_average`.
+    After the training `average` generates, see `MovingAverage`. It is updated before each step, so it is one step late.
 
     Args:
         sense: the raw frames to generate. frame_encoder: encodes real clips. ema_decay: of the average, a step.
@@ -101,10 +101,10 @@ class GenerateFrames(nn.Module):
         self.name, self.sense, self.vocabulary = name, sense, vocabulary
         self.adversarial_loss, self.has_image_critic, self.max_skip = adversarial_loss, has_image_critic, max_skip
         self.reconstruction_weight, self.kl_weight, self.free_nats = reconstruction_weight, kl_weight, free_nats
-        self.pretrain_share, self.is_adversarial = pretrain_share, True
+        self.pretrain_share, self.is_adversarial, self.draw_of_step = pretrain_share, True, 0.0
         self.needs_first_frame = isinstance(generator, ImageToVideoGenerator)
         self.generator, self.opponent, self.frame_encoder = generator, critic, frame_encoder
-        self.average = moving_average(generator, ema_decay)
+        self.average = MovingAverage(generator, ema_decay)
 
     def train(self, mode: bool = True) -> GenerateFrames:
         """Training mode; the average stays in evaluation mode, because it is never trained."""
@@ -129,7 +129,9 @@ class GenerateFrames(nn.Module):
         if player == self.name:
             with torch.no_grad():
                 real_input, generated = self._critic_input(real), self._generated_input(real, labels)
-            return self.adversarial_loss.critic_terms(self._critic, real_input, generated, real.lengths, labels)
+            return self.adversarial_loss.critic_terms(
+                self._critic, real_input, generated, real.lengths, labels, self.draw_of_step
+            )
         if not self.is_adversarial:
             return self._reconstruction_terms(real)
         if self.training:
@@ -145,7 +147,7 @@ class GenerateFrames(nn.Module):
         One of `HIDDEN_FIRST_FRAME` clips is decoded without its first frame. Without this the decoder only copies the
         first frame at the start of the training, and the codes stay empty.
         """
-        steps = random_steps(real.lengths, FRAMES_PER_CLIP, self.frame_encoder.uses_first_frame)
+        steps = random_steps(real.device_lengths, FRAMES_PER_CLIP, self.frame_encoder.uses_first_frame)
         frames = gather_steps(real.data, steps)
         encoded = self.frame_encoder(Padded(frames, torch.full((len(frames),), FRAMES_PER_CLIP)))
         is_hidden = torch.arange(len(frames), device=frames.device) % HIDDEN_FIRST_FRAME == HIDDEN_FIRST_FRAME - 1
@@ -180,7 +182,7 @@ class GenerateFrames(nn.Module):
     def _encoded_input(self, real: Padded, encoded: EncodedFrames) -> CriticInput:
         images = None
         if self.has_image_critic:
-            images = gather_steps(real.data, random_steps(real.lengths, 1))[:, 0]
+            images = gather_steps(real.data, random_steps(real.device_lengths, 1))[:, 0]
         return CriticInput(self._codes(encoded.content, encoded.poses, real.lengths), images)
 
     def _generated_input(self, real: Padded, labels: Tensor) -> CriticInput:
@@ -191,7 +193,7 @@ class GenerateFrames(nn.Module):
         content, poses, _ = self.generator.generate_codes(codes, labels, skip=skip)
         images = None
         if self.has_image_critic:
-            pose = gather_steps(poses, random_steps(real.lengths, 1))
+            pose = gather_steps(poses, random_steps(real.device_lengths, 1))
             images = self.generator.decode(content, pose, codes.first_frame)[:, 0]
         return CriticInput(self._codes(content, poses, real.lengths), images)
 

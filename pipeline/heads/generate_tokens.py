@@ -20,7 +20,6 @@ from pipeline.heads.adversarial_training import (
     PREVIEW_STEPS,
     AdversarialLoss,
     labels_of,
-    moving_average,
     pair_with_real,
     preview_labels,
     random_skip,
@@ -33,7 +32,9 @@ from pipeline.models.core_output import CoreOutput
 from pipeline.models.gan.codes import GeneratedKind, LatentCodes
 from pipeline.models.gan.critic import Critic
 from pipeline.models.gan.losses import CriticInput
+from pipeline.models.gan.moving_average import MovingAverage
 from pipeline.models.gan.token_generator import TokenGenerator
+from pipeline.models.process_mean import max_over_processes
 from pipeline.models.recurrent.core import State
 from pipeline.padded import Padded
 
@@ -41,7 +42,7 @@ from pipeline.padded import Padded
 class GenerateTokens(nn.Module):
     """The generator belongs to the model, the critic is its opponent.
 
-    After the training `average` generates, see `moving_average`.
+    After the training `average` generates, see `MovingAverage`. It is updated before each step, so it is one step late.
 
     Args:
         sense: the raw tokens to generate. tokenizer: turns ids into texts. ema_decay: of the average, a step.
@@ -68,10 +69,12 @@ class GenerateTokens(nn.Module):
         self.target = ConditionTarget(vocabulary)
         self.name, self.sense, self.vocabulary, self.tokenizer = name, sense, vocabulary, tokenizer
         self.adversarial_loss = adversarial_loss
-        self.pretrain_share, self.is_adversarial = 0.0, True
+        self.pretrain_share, self.is_adversarial, self.draw_of_step = 0.0, True, 0.0
         self.generator, self.opponent = generator, critic
-        self.average = moving_average(generator, ema_decay)
+        self.average = MovingAverage(generator, ema_decay)
         self.register_buffer("longest", torch.zeros((), dtype=torch.int64))  # steps of the longest training text
+        self._longest = 0  # the same on the CPU, so that a training step asks no device
+        self.register_load_state_dict_post_hook(_measure_again)
 
     def train(self, mode: bool = True) -> GenerateTokens:
         """Training mode; the average stays in evaluation mode, because it is never trained."""
@@ -87,10 +90,11 @@ class GenerateTokens(nn.Module):
         """
         data = output.raw[self.sense].zeroed().data
         ids = (data if data.ndim == 2 else data[:, :, 0])[:, 1:]
-        longest = self.get_buffer("longest")
         if self.training:
-            longest.fill_(max(int(longest), ids.shape[1]))
-        ids = F.pad(ids, (0, max(0, int(longest) - ids.shape[1])), value=PAD)
+            longest = self.get_buffer("longest")
+            self._longest = max_over_processes(max(self._longest, ids.shape[1]), longest.device, self.training)
+            longest.fill_(self._longest)
+        ids = F.pad(ids, (0, max(0, self._longest - ids.shape[1])), value=PAD)
         return Padded(F.one_hot(ids, len(self.tokenizer)).float(), torch.full((len(ids),), ids.shape[1]))
 
     def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
@@ -100,7 +104,9 @@ class GenerateTokens(nn.Module):
         if player == self.name:
             with torch.no_grad():
                 generated = self._generated_input(real, labels)
-            return self.adversarial_loss.critic_terms(self._critic, real_input, generated, real.lengths, labels)
+            return self.adversarial_loss.critic_terms(
+                self._critic, real_input, generated, real.lengths, labels, self.draw_of_step
+            )
         if self.training:
             self.average.update_parameters(self.generator)
         generated = self._generated_input(real, labels)
@@ -164,3 +170,8 @@ class GenerateTokens(nn.Module):
         labels, random = preview_labels(self.vocabulary, next(self.parameters()).device)
         generated, _ = self.generate(self.generator.draw(len(labels), PREVIEW_STEPS, random), labels)
         return [self.tokenizer.decode(ids) for ids in generated.tolist()]
+
+
+def _measure_again(head: GenerateTokens, _: object) -> None:
+    """Take the length of the longest text from the state that was loaded."""
+    head._longest = int(head.get_buffer("longest"))

@@ -20,6 +20,7 @@ from pipeline.metrics.bootstrap import ratio_interval
 from pipeline.metrics.sequence import bits_per_character, perplexity
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Likelihood, Prediction
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.padded import sequence_dropout
 
 CHUNK_STEPS = 1024
@@ -95,7 +96,7 @@ class Language(nn.Module):
     def loss(self, output: CoreOutput, batch: Batch, player: str) -> dict[str, Tensor]:
         """Cross-entropy a token, in nats. The last step of a window has no target: its next token is outside."""
         nats, count = self._negative_log_likelihood(output)
-        return {self.name: nats.sum() / count.sum().clamp(min=1)}
+        return {self.name: mean_over_processes(nats.sum(), count.sum(), self.training)}
 
     def _negative_log_likelihood(self, output: CoreOutput) -> tuple[Tensor, Tensor]:
         """Of each row: negative log-likelihood in nats of the tokens after the first (B,), and their number (B,)."""

@@ -28,6 +28,7 @@ from pipeline.models.crf.crf import CRF
 from pipeline.models.crf.fixed_lag import FixedLagViterbi
 from pipeline.models.head import OnlineLabels, StreamMemory
 from pipeline.models.prediction import Prediction, ScoredSpans, Timeline
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.padded import Padded, concat_windows, stack
 
 SegmentMemory = tuple[Padded, ...]
@@ -112,7 +113,7 @@ class Segment(nn.Module):
         """The same, moved to their own steps. The last steps of a row all get its last emission."""
         if not self.delay_steps:
             return emissions
-        last = (emissions.lengths - 1).clamp(min=0)[:, None].to(emissions.data.device)
+        last = (emissions.device_lengths - 1).clamp(min=0)[:, None]
         index = torch.arange(emissions.data.shape[1], device=last.device)[None] + self.delay_steps
         index = torch.minimum(index, last)[:, :, None].expand(-1, -1, emissions.data.shape[2])
         return emissions.map(lambda d: d.gather(1, index)).zeroed()
@@ -120,7 +121,7 @@ class Segment(nn.Module):
     @torch.no_grad()
     def runs(self, steps: Padded) -> list[list[tuple[int, int]]]:
         """For each row of (B, T, H) the predicted spans without background: (first step, step after the last)."""
-        return [self.runs_of(path) for path in self.path(self.emissions(steps)).unpad()]
+        return [self.runs_of(path) for path in self.path(self.emissions(steps)).to("cpu").unpad()]
 
     def runs_of(self, labels: Tensor) -> list[tuple[int, int]]:
         """The same for given labels (T,)."""
@@ -138,11 +139,11 @@ class Segment(nn.Module):
         mask = emissions.mask
         labels = target.zeroed().data
         losses = F.cross_entropy(emissions.data.transpose(1, 2).float(), labels, reduction="none")
-        step_loss = torch.where(mask, losses, 0.0).sum() / mask.sum().clamp(min=1)
+        step_loss = mean_over_processes(torch.where(mask, losses, 0.0).sum(), mask.sum(), self.training)
         if self.crf is None:
             return {self.name: step_loss}
-        log_likelihood = self.crf.log_likelihood(emissions, labels).sum() / mask.sum().clamp(min=1)
-        terms = {self.name: -log_likelihood}
+        log_likelihood = self.crf.log_likelihood(emissions, labels).sum()
+        terms = {self.name: -mean_over_processes(log_likelihood, mask.sum(), self.training)}
         if self.step_loss_weight:
             terms[f"{self.name}_steps"] = self.step_loss_weight * step_loss
         return terms
@@ -156,10 +157,8 @@ class Segment(nn.Module):
         """The spans of every row, without background."""
         emissions = self._undelayed(concat_windows(memory))
         probabilities = self.probabilities(emissions).float().cpu().numpy()
-        return [
-            Timeline(self.spans(path.cpu().numpy(), row))
-            for path, row in zip(self.path(emissions).unpad(), probabilities, strict=True)
-        ]
+        paths = self.path(emissions).to("cpu").unpad()
+        return [Timeline(self.spans(path.numpy(), row)) for path, row in zip(paths, probabilities, strict=True)]
 
     def path(self, emissions: Padded) -> Padded:
         """The best labels (B, T) int64: the Viterbi path with a CRF, else the most probable label of each step."""

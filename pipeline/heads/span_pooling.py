@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
 from pipeline.heads.segment import Segment
-from pipeline.padded import Padded, stack
+from pipeline.padded import Padded, copy_together, stack
 
 MAX_SPANS = 64
 """Later spans of a video are left out."""
@@ -35,13 +35,12 @@ class SpanPooling(nn.Module):
         """
         (segment,) = self._segment
         if self.training and batch is not None:
-            labels = batch.target(segment.name)
+            labels = batch.on_host.target(segment.name)
             assert isinstance(labels, Padded)
             runs = [segment.runs_of(row) for row in labels.unpad()]
         else:
             runs = segment.runs(steps)
-        rows = zip(runs, steps.lengths.tolist(), strict=True)
-        return [pooling_weights(row_runs, length, steps.data) for row_runs, length in rows]
+        return pooling_weights(runs, steps)
 
     def forward(self, steps: Padded, weights: Sequence[Tensor]) -> Padded:
         """Steps (B, T, H) -> spans (B, E, H), in order."""
@@ -49,13 +48,25 @@ class SpanPooling(nn.Module):
         return stack([row + self.position_embedding.weight[: len(row)] for row in rows])
 
 
-def pooling_weights(runs: Sequence[tuple[int, int]], length: int, like: Tensor) -> Tensor:
-    """(E, T): the mean over the steps of each run (first step, step after the last); without a run, over all steps."""
-    runs = [(start, min(stop, length)) for start, stop in runs if start < length][:MAX_SPANS] or [(0, length)]
-    weights = like.new_zeros((len(runs), length))
-    for row, (start, stop) in zip(weights, runs, strict=True):
-        row[start:stop] = 1.0 / max(1, stop - start)
-    return weights
+def pooling_weights(runs: Sequence[Sequence[tuple[int, int]]], steps: Padded) -> list[Tensor]:
+    """For each row (E, T): the mean over the steps of each run (first step, step after the last); without a run, over
+    all steps. All runs go to the device of the steps in one copy.
+    """
+    lengths = steps.lengths.tolist()
+    cut = [
+        [(start, min(stop, length)) for start, stop in row_runs if start < length][:MAX_SPANS] or [(0, length)]
+        for row_runs, length in zip(runs, lengths, strict=True)
+    ]
+    bounds = copy_together([torch.tensor(row_runs) for row_runs in cut], steps.data.device)
+    return [_means(row_bounds, length, steps.data.dtype) for row_bounds, length in zip(bounds, lengths, strict=True)]
+
+
+def _means(bounds: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Runs (E, 2) -> the weights (E, length) of their steps."""
+    start, stop = bounds[:, :1], bounds[:, 1:]
+    steps = torch.arange(length, device=bounds.device)
+    is_inside = (steps >= start) & (steps < stop)
+    return is_inside.to(dtype) / (stop - start).clamp(min=1).to(dtype)
 
 
 def step_weights(span_weights: Tensor, weights: Sequence[Tensor], num_steps: int) -> Tensor:

@@ -6,7 +6,6 @@ In: spans of a text or of a video, or a label for every step. Out: the other of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +13,8 @@ from torch import Tensor
 from pipeline.data.manifest_rows import Span
 from pipeline.metrics.segmentation import runs
 from pipeline.metrics.sequence import spans
+from pipeline.models.choices import Scheme
 
-Scheme = Literal["plain", "iob2", "each"]
-"""plain: a span is a run of equal labels. iob2: the first step of a span has a label of its own (Tjong Kim Sang &
-Veenstra 1999), so that two adjacent spans of one class stay two. each: every step is a span, as for parts of speech."""
 MONITORS = {"plain": "f1_50", "iob2": "span_f1", "each": "frame_accuracy"}
 """The metric that chooses the best epoch, for each scheme."""
 

@@ -24,6 +24,7 @@ from pipeline.metrics.edit_distance import edit_distance
 from pipeline.metrics.sequence import word_error_rate
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Prediction, Transcript
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.models.text.ctc import BigramModel, align, greedy, log_probability, num_repeats, prefix_beam_search
 from pipeline.models.text.ngram import NgramModel
 from pipeline.padded import Padded, concat_windows
@@ -126,8 +127,8 @@ class Transcribe(nn.Module):
         assert isinstance(target, Padded)
         scores, words = self.log_probabilities(output), target.zeroed().data
         if not scores.data.shape[1]:  # no row has a step; F.ctc_loss refuses such a batch
-            return {self.name: scores.data.sum()}
-        num_steps, num_words = output.steps.lengths.to(words.device), target.lengths.to(words.device)
+            return {self.name: mean_over_processes(scores.data.sum(), 0, self.training)}
+        num_steps, num_words = output.steps.device_lengths, target.device_lengths
         repeats = ((words[:, 1:] == words[:, :-1]) & target.mask[:, 1:]).sum(1)
         is_possible = (num_words + repeats <= num_steps) & (words <= self.blank).all(1)
         losses = F.ctc_loss(
@@ -140,7 +141,7 @@ class Transcribe(nn.Module):
             zero_infinity=True,
         )
         count = torch.where(is_possible, num_words, 0).sum()
-        return {self.name: torch.where(is_possible, losses, 0.0).sum() / count.clamp(min=1)}
+        return {self.name: mean_over_processes(torch.where(is_possible, losses, 0.0).sum(), count, self.training)}
 
     def observe(self, output: CoreOutput, memory: TranscribeMemory | None = None) -> TranscribeMemory:
         """Keep the log-probabilities of these steps, so that the prediction is that of the whole sequence."""
@@ -213,4 +214,4 @@ class Transcribe(nn.Module):
 
 def _as_arrays(scores: Padded) -> list[np.ndarray]:
     """The rows, each (T, V + 1) float64, as the decoders need them."""
-    return [row.double().cpu().numpy() for row in scores.unpad()]
+    return [row.numpy() for row in scores.map(lambda d: d.double()).to("cpu").unpad()]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pipeline.media.clip import ANSWERED
 from pipeline.models.prediction import Classification, Description, Prediction, ScoredSpans, Timeline, Transcript
 
 P = TypeVar("P")
@@ -22,9 +23,9 @@ AnswerRow = dict[str, Any]
 class Answer:
     """The answer of a model about one input.
 
-    status: ok, partial or failed:<reason>. seconds: how much of the input was read (a token counts as a second). looks:
-    how many frames, steps or tokens. predictions: one for each head, none where it failed. warnings: "code: sentence".
-    error: a sentence, empty where it did not fail. path: the input, empty for a text.
+    status: ok, partial, failed:<reason>, timeout or crashed:<signal>. seconds: how much of the input was read (a token
+    counts as a second). looks: how many frames, steps or tokens. predictions: one for each head, none where it failed.
+    warnings: "code: sentence". error: a sentence, empty where it did not fail. path: the input, empty for a text.
 
     The properties work for every model. They are None or () where the model has no head of that kind or the answer
     failed. Where several heads fit, the first one counts; the others are in `predictions`.
@@ -41,7 +42,7 @@ class Answer:
     @property
     def is_failed(self) -> bool:
         """Whether there are no predictions because the input could not be read."""
-        return self.status.startswith("failed")
+        return self.status not in ANSWERED
 
     @property
     def label(self) -> str | None:
@@ -98,7 +99,7 @@ class Answer:
 
 def headline(row: AnswerRow) -> str:
     """A row in a few words, in one line that is safe for a terminal."""
-    if row["status"].startswith("failed"):
+    if row["status"] not in ANSWERED:
         return row["status"]
     texts = [prediction_text(value) for value in row.values() if isinstance(value, dict)]
     return escape_unprintable(", ".join(texts) + (f" ({row['status']})" if row["status"] != "ok" else ""))

@@ -10,15 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.data.feature_store import Features, FeatureStore
-from pipeline.encoders.cnn_runtime import FeatureExtractor
-from pipeline.media.clock import Clock
-from pipeline.media.damage import add_damage, damages_of
-from pipeline.media.decode import Backend, decode
-from pipeline.media.sniff import MediaError, sniff
-from pipeline.media.transform import Transform
+from pipeline.data.feature_store import FeatureStore
+from pipeline.inference.engine import extract_files
+from pipeline.inference.feeder import FeatureSource
+from pipeline.media.damage import damages_of
+from pipeline.media.folder import InputFile
 
 
 @dataclass
@@ -36,54 +32,42 @@ class Extraction:
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     damaged: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @classmethod
+    def merged(cls, shares: Sequence[Extraction], videos: Sequence[Path]) -> Extraction:
+        """The result of several extractions together, whose videos are in the order of `videos`."""
+        failed = {video: reason for share in shares for video, reason in share.failed.items()}
+        damaged = {video: sentences for share in shares for video, sentences in share.damaged.items()}
+        ordered = [str(video) for video in videos]
+        return cls(
+            sum(share.num_stored for share in shares),
+            sum(share.num_extracted for share in shares),
+            sum(share.num_looks for share in shares),
+            {video: failed[video] for video in ordered if video in failed},
+            {video: damaged[video] for video in ordered if video in damaged},
+        )
+
 
 def extract(
     videos: Sequence[Path],
     store: FeatureStore,
-    build_extractor: Callable[[], FeatureExtractor],
+    source: FeatureSource,
     *,
-    clock: Clock,
-    transform: Transform,
-    backend: Backend,
     on_video: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extraction:
-    """Fill the store.
-
-    build_extractor is called once, when the first video needs it. on_video(done, total) is called after each video.
-    """
+    """Fill the store. on_video(done, total) is called after each video. Raises OSError of the store's disk."""
     result = Extraction()
-    extractor: FeatureExtractor | None = None
-    for index, video in enumerate(videos):
-        try:
-            sniff(video)  # before the store hashes a file that may be a pipe or no video
-            if store.length(video) is not None:
+    files = [InputFile(video, str(video)) for video in dict.fromkeys(videos)]
+    with extract_files(files, source, store) as answers:
+        for done, one in enumerate(answers, start=1 + len(videos) - len(files)):
+            answer = one.answer
+            if answer.is_failed:
+                result.failed[one.file.name] = (answer.status, answer.error)
+            elif one.is_stored:
                 result.num_stored += 1
             else:
-                extractor = extractor or build_extractor()
-                features = extract_one(video, extractor, clock, transform, backend)
-                store.write(video, features)
                 result.num_extracted += 1
-                result.num_looks += len(features.times)
-            if damages := damages_of(store.warnings(video)):
-                result.damaged[str(video)] = damages
-        except MediaError as error:
-            result.failed[str(video)] = (error.status, str(error))
-        except OSError as error:
-            if error.filename is None or Path(error.filename) != video:
-                raise  # an error of the store's disk, not of the video
-            result.failed[str(video)] = ("failed:unreadable", f"'{video}' cannot be read: {error.strerror}.")
-        on_video(index + 1, len(videos))
+                result.num_looks += answer.looks
+            if damages := damages_of(answer.warnings):
+                result.damaged[one.file.name] = damages
+            on_video(done, len(videos))
     return result
-
-
-def extract_one(
-    video: Path, extractor: FeatureExtractor, clock: Clock, transform: Transform, backend: Backend
-) -> Features:
-    """The features of one video: float16 (T, D), its look times (T,) and warnings. Raises MediaError."""
-    values, times, warnings = [], [], ()
-    for clip in decode(video, clock=clock, transform=transform, backend=backend):
-        values.append(extractor(clip.frames))
-        times.append(clip.times)
-        warnings = clip.warnings
-    warnings = add_damage(video, warnings)
-    return Features(np.concatenate(values).astype(np.float16), np.concatenate(times), warnings)

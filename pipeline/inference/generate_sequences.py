@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.checkpoint import Checkpoint, ModelError
+from pipeline.data.manifest_rows import normalised_name
 from pipeline.data.vocabulary import did_you_mean
 from pipeline.heads.generate_features import GenerateFeatures
 from pipeline.heads.generate_frames import GenerateFrames
@@ -112,6 +113,7 @@ def _labels(head: GenerateHead, label: str | None, count: int) -> Tensor:
     names = head.vocabulary.names
     if label is None:
         return torch.arange(count) % max(1, len(names))
+    label = normalised_name(label)
     if label not in names:
         known = f"It knows: {', '.join(names)}" if names else "It was trained without classes; leave --label out"
         raise ValueError(f"'{label}' is no class of this model.{did_you_mean(label, list(names))} {known}.")

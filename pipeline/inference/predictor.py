@@ -1,12 +1,15 @@
 """A trained model and one video, series or text -> its answer.
 
-In: a checkpoint, a path or a text. Out: an `Answer`. The model reads the input in bounded windows and carries the state
-of the core from one to the next, so the length does not matter. Knows nothing of folders or formats.
+In: a checkpoint, and features, a series or a text. Out: an `Answer`. The model reads a video in bounded windows and
+carries the state of the core from one to the next, so the length does not matter. Knows nothing of workers, folders or
+formats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +18,27 @@ import torch
 
 from pipeline.checkpoint import Checkpoint
 from pipeline.config.architecture import TOKENS
-from pipeline.config.encoders import FramesSection
 from pipeline.data.texts import encode_text
 from pipeline.data.tokenizer import Tokenizer
-from pipeline.encoders.cnn_runtime import runtime_name
+from pipeline.encoders.backbone import Backbone
+from pipeline.encoders.cnn_runtime import FeatureExtractor, FeatureRequests, runtime_name
+from pipeline.encoders.frames import FramesEncoder
 from pipeline.inference.answer import Answer
 from pipeline.media.clip import is_partial
-from pipeline.media.decode import decode
-from pipeline.media.sniff import MediaError
 from pipeline.models.head import SpanDescriber
 from pipeline.models.prediction import Prediction, Timeline
 from pipeline.models.recurrent.core import State
 from pipeline.padded import stack
 
+WINDOW = 64
+"""Looks of a video that the core reads at once. Windows begin at its multiples, so no bit of an answer depends on how
+the features arrive: one by one, in batches, or from the feature store."""
+
 
 class Predictor:
-    """Answers for videos and stored series (`predict_file`) or for texts (`predict_text`), one at a time.
+    """Answers for stored series and texts, and for videos from their features; `engine.answer_files` decodes videos.
 
-    extractor: the frozen CNN, pixels uint8 (N, S, S, 3) -> features float32 (N, D), of a model that reads frames.
+    A model that reads frames has a frozen CNN: `extractor` as a function, `take_requests` for a folder job.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
@@ -41,48 +47,47 @@ class Predictor:
         architecture = checkpoint.architecture
         self.answering_heads = [name for name, fields in architecture.columns().items() if fields]
         self.clock = architecture.clock.build()
-        if architecture.encoder.kind == "frames":
-            backbone = self.model.encoder.backbone
-            self.extractor = architecture.build_feature_extractor(device, backbone)  # type: ignore[arg-type]
+        self._idle_requests: list[FeatureRequests] = []
 
-    def predict_file(self, path: Path) -> Answer:
-        """The answer for a video or a stored series (.npy). A file that cannot be read gives a failed answer."""
-        section = self.checkpoint.architecture.encoder
-        if section.kind == "frames":
-            return self._predict_video(path, section)
-        if section.kind == "series":
-            return self._predict_series(path)
-        sentence = f"'{path}' was given as a video, and this model reads texts."
-        return Answer("failed:not_a_text", error=sentence, path=str(path))
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """The frozen CNN as a function: pixels uint8 (N, S, S, 3) -> features float32 (N, D)."""
+        return self.checkpoint.architecture.build_feature_extractor(self.device, self._backbone)
+
+    def take_requests(self) -> FeatureRequests:
+        """The frozen CNN for a folder job, which has it alone until `give_requests_back`."""
+        if self._idle_requests:
+            return self._idle_requests.pop()
+        return self.checkpoint.architecture.build_feature_requests(self.device, self._backbone)
+
+    def give_requests_back(self, requests: FeatureRequests) -> None:
+        """The job needs the CNN no longer; the next job need not compile it again."""
+        self._idle_requests.append(requests)
+
+    @property
+    def _backbone(self) -> Backbone:
+        encoder = self.model.encoder
+        assert isinstance(encoder, FramesEncoder), "only an encoder of frames has a CNN"
+        return encoder.backbone
 
     def predict_text(self, text: str) -> Answer:
         """The answer for a text. A token counts as a second."""
         section, tokenizer = self.checkpoint.architecture.encoder, self.checkpoint.vocabularies[TOKENS]
         assert section.kind == "tokens" and isinstance(tokenizer, Tokenizer)
-        predictions, looks = self._predict("tokens", iter([encode_text(text, tokenizer, section.add_bos_eos)]))
-        return Answer("ok", float(looks), looks, predictions)
+        tokens = encode_text(text, tokenizer, section.add_bos_eos)
+        return Answer("ok", float(len(tokens)), len(tokens), self.predict_sequence("tokens", tokens))
 
-    def _predict_video(self, path: Path, section: FramesSection) -> Answer:
-        warnings: tuple[str, ...] = ()
-        last_look = 0.0
+    def predict_sequence(self, sense: str, values: np.ndarray) -> dict[str, Prediction]:
+        """The predictions of all heads for one whole sequence (T, ...), read at once."""
+        sequence = SequencePredictor(self, sense, None)
+        sequence.add(values)
+        return sequence.finish()
 
-        def windows() -> Iterator[np.ndarray]:
-            nonlocal warnings, last_look
-            for clip in decode(path, clock=self.clock, transform=section.transform(), backend=section.decoder):
-                warnings, last_look = clip.warnings, float(clip.times[-1])
-                yield self.extractor(clip.frames).astype(np.float16)  # as stored for training
-
-        try:
-            predictions, looks = self._predict("frames", windows())
-        except MediaError as error:
-            return Answer(error.status, error=str(error), path=str(path))
-        except OSError as error:
-            sentence = f"'{path}' cannot be read: {error.strerror or error}."
-            return Answer("failed:unreadable", error=sentence, path=str(path))
-        status = "partial" if is_partial(warnings) else "ok"
-        return Answer(status, last_look + 1.0 / self.clock.rate, looks, predictions, warnings, path=str(path))
-
-    def _predict_series(self, path: Path) -> Answer:
+    def predict_series(self, path: Path) -> Answer:
+        """The answer for a stored series (.npy). A file that holds none gives a failed answer."""
+        if self.checkpoint.architecture.encoder.kind != "series":
+            sentence = f"'{path}' was given as a video, and this model reads texts."
+            return Answer("failed:not_a_text", error=sentence, path=str(path))
         try:
             values = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -91,34 +96,78 @@ class Predictor:
         if values.ndim != 2 or values.shape[1] != width or values.dtype.kind not in "fiu":
             sentence = f"'{path}' has {values.dtype} {values.shape}. This model reads numbers of shape (T, {width})."
             return Answer("failed:wrong_shape", error=sentence, path=str(path))
-        predictions, looks = self._predict("series", iter([values.astype(np.float32)]))
-        return Answer("ok", looks / self.clock.rate, looks, predictions, path=str(path))
+        predictions = self.predict_sequence("series", values.astype(np.float32))
+        return Answer("ok", len(values) / self.clock.rate, len(values), predictions, path=str(path))
+
+    def video_answer(
+        self, sequence: SequencePredictor, last_look: float, warnings: tuple[str, ...], path: str
+    ) -> Answer:
+        """The answer for a video whose features were all added. last_look: its time in seconds."""
+        predictions = sequence.finish()
+        status = "partial" if is_partial(warnings) else "ok"
+        return Answer(status, last_look + 1.0 / self.clock.rate, sequence.looks, predictions, warnings, path=path)
+
+
+class SequencePredictor:
+    """Reads the features of one sequence in order, and ends with the predictions of all heads.
+
+    The core reads windows of a fixed length that begin at its multiples, whatever the lengths of the pieces that are
+    added. A bidirectional core reads the end first, so it reads all at once in `finish`, and the features of the whole
+    sequence are kept until then: 10 KB a look for 5,120 numbers, 0.4 GB for 3 hours at 4 looks a second.
+
+    window: looks a window; None: the whole sequence is one.
+    """
+
+    def __init__(self, predictor: Predictor, sense: str, window: int | None = WINDOW) -> None:
+        self.predictor, self.sense = predictor, sense
+        self.window = window if predictor.model.core.is_causal else None
+        self.looks = 0
+        self._state: State | None = None
+        self._memories: dict[str, Any] = {}
+        self._pieces: list[np.ndarray] = []  # what no window has yet
+        self._num_pending = 0
+
+    def add(self, features: np.ndarray) -> None:
+        """Read the next looks (T, ...), T of any length."""
+        self.looks += len(features)
+        self._pieces.append(features)
+        self._num_pending += len(features)
+        if self.window is None or self._num_pending < self.window:
+            return
+        pending = self._take_pending()
+        whole = len(pending) - len(pending) % self.window
+        for start in range(0, whole, self.window):
+            self._observe(pending[start : start + self.window])
+        if whole < len(pending):
+            self._pieces, self._num_pending = [pending[whole:]], len(pending) - whole
+
+    def finish(self) -> dict[str, Prediction]:
+        """The predictions of all heads; none where nothing was added."""
+        if self._pieces:
+            self._observe(self._take_pending())
+        with _one_thread(self.predictor.device):
+            return self._answer()
+
+    def _take_pending(self) -> np.ndarray:
+        pieces, self._pieces, self._num_pending = self._pieces, [], 0
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _observe(self, window: np.ndarray) -> None:
+        """Pass one window through the model. Updates the state and the memories."""
+        model = self.predictor.model
+        with torch.inference_mode(), _one_thread(self.predictor.device):
+            raw = {self.sense: stack([torch.from_numpy(window)]).to(self.predictor.device)}
+            output = model.watch(raw, self._state)
+            for name in self.predictor.answering_heads:
+                self._memories[name] = model.head(name).observe(output, self._memories.get(name))
+            self._state = output.state if model.core.is_causal else None
 
     @torch.inference_mode()
-    def _predict(self, sense: str, windows: Iterator[np.ndarray]) -> tuple[dict[str, Prediction], int]:
-        """The predictions of all heads after windows (T, ...) of one sequence, and the number of looks."""
-        state: State | None = None
-        memories: dict[str, Any] = {}
-        looks = 0
-        if not self.model.core.is_causal:  # it reads the end first, so the features of the whole video are kept
-            windows = iter([np.concatenate(list(windows))])
-        for window in windows:
-            state = self._observe(sense, window, state, memories)
-            looks += len(window)
-        return self._answer(memories), looks
-
-    def _observe(self, sense: str, window: np.ndarray, state: State | None, memories: dict[str, Any]) -> State:
-        """Pass one window through the model. Updates the memories and returns the state after it."""
-        output = self.model.watch({sense: stack([torch.from_numpy(window)]).to(self.device)}, state)
-        for name in self.answering_heads:
-            memories[name] = self.model.head(name).observe(output, memories.get(name))
-        return output.state
-
-    def _answer(self, memories: Mapping[str, Any]) -> dict[str, Prediction]:
+    def _answer(self) -> dict[str, Prediction]:
         """The prediction of every head; those that describe the spans of another head come after it."""
-        predictions: dict[str, Prediction] = {}
+        memories, predictions = self._memories, dict[str, Prediction]()
         for name in sorted(memories, key=self._describes_spans):  # stable: False before True
-            head = self.model.head(name)
+            head = self.predictor.model.head(name)
             if isinstance(head, SpanDescriber) and head.segment_head is not None:
                 timeline = predictions[head.segment_head]
                 assert isinstance(timeline, Timeline)
@@ -128,8 +177,24 @@ class Predictor:
         return {name: predictions[name] for name in memories}
 
     def _describes_spans(self, name: str) -> bool:
-        head = self.model.head(name)
+        head = self.predictor.model.head(name)
         return isinstance(head, SpanDescriber) and head.segment_head is not None
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU torch runs core and heads on one thread: two wait for each other at every step, and the last bits of a
+    result depend on their number. The caller's number is put back.
+    """
+    before = torch.get_num_threads()
+    if device.type != "cpu" or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def answering_threads(checkpoint: Checkpoint) -> int:

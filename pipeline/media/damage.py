@@ -10,6 +10,7 @@ import av
 import av.error
 from av.container import InputContainer
 
+from pipeline.media.clip import NO_OBSERVER, DecodeObserver
 from pipeline.media.packets import MIN_MISSING
 from pipeline.media.probe import open_container, probe, video_stream
 from pipeline.media.sniff import is_truncated_avi, mp4_boxes
@@ -34,15 +35,15 @@ class _Count:
     end: float = 0.0
 
 
-def damage(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def damage(path: str | os.PathLike[str], observer: DecodeObserver = NO_OBSERVER) -> tuple[str, ...]:
     """What is cut or damaged, as "code: sentence"; nothing for a file that is whole.
 
     Reads all packets of all streams, because sound may go on after the picture. Raises MediaError for a file that
     cannot be opened as a video.
     """
-    file = probe(path)
-    with open_container(path) as container:
-        count = _read(container)
+    file = probe(path, observer)
+    with open_container(path, observer.max_pixels) as container:
+        count = _read(container, observer)
         is_in_header = any(name in container.format.name for name in HEADERS_WITH_LENGTH)
         header = container.duration / av.time_base if container.duration and is_in_header else 0.0
         start = (container.start_time or 0) / av.time_base
@@ -84,30 +85,39 @@ def damages_of(warnings: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(warning for warning in warnings if warning.partition(": ")[0] in DAMAGE_CODES)
 
 
-def add_damage(path: str | os.PathLike[str], warnings: tuple[str, ...]) -> tuple[str, ...]:
+def add_damage(
+    path: str | os.PathLike[str], warnings: tuple[str, ...], observer: DecodeObserver = NO_OBSERVER
+) -> tuple[str, ...]:
     """A decoder's warnings about a video, with what its packets show and no frame did. Raises MediaError."""
     codes = {warning.partition(": ")[0] for warning in warnings}
-    return warnings + tuple(text for text in damage(path) if text.partition(": ")[0] not in codes)
+    return warnings + tuple(text for text in damage(path, observer) if text.partition(": ")[0] not in codes)
 
 
-def _read(container: InputContainer) -> _Count:
+def _read(container: InputContainer, observer: DecodeObserver = NO_OBSERVER) -> _Count:
     """Read all packets to the end. A part that cannot be read counts as one error."""
     count, errors_in_a_row = _Count(), 0
     video = video_stream(container).index
+    units: dict[int, float] = {}  # of the times of each stream, in seconds; a Fraction a packet is slow
     while errors_in_a_row < MAX_ERRORS:
         try:
             for packet in container.demux():
                 errors_in_a_row = 0
+                observer.on_packet()
                 if not packet.size:
                     continue
                 time = packet.pts if packet.pts is not None else packet.dts
-                if time is not None and packet.time_base:
-                    count.end = max(count.end, float((time + (packet.duration or 0)) * packet.time_base))
-                if packet.stream.index == video:
+                index = packet.stream_index
+                if index not in units:
+                    units[index] = float(packet.time_base or 0)
+                if time is not None:
+                    count.end = max(count.end, (time + (packet.duration or 0)) * units[index])
+                if index == video:
                     count.packets += 1
                     count.corrupt += packet.is_corrupt
                     count.empty += not bytes(packet).strip(b"\0")
             return count
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             count.errors += errors_in_a_row == 0
             errors_in_a_row += 1

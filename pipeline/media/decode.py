@@ -6,17 +6,16 @@ keeps one window in memory. Knows nothing about networks.
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from pipeline.media import decode_decord, decode_opencv, decode_pyav
-from pipeline.media.clip import Clip, DecodeWarnings, LazyFrame
+from pipeline.media.clip import LARGE_PIXELS, NO_OBSERVER, Backend, Clip, DecodeObserver, DecodeWarnings, LazyFrame
 from pipeline.media.clock import TOLERANCE, Clock
 from pipeline.media.probe import Probe, probe
 from pipeline.media.transform import Transform, to_display
-
-Backend = Literal["pyav", "opencv", "decord"]
 
 
 class FrameReader(Protocol):
@@ -64,9 +63,42 @@ def decode(
     no frame could be decoded; failed:backend_refuses: this backend would return wrong frames).
     """
     check_arguments(backend, window, start_seconds, stop_seconds, max_seconds)
-    file = probe(path)
     stop = min(limit for limit in (stop_seconds, max_seconds, float("inf")) if limit is not None)
-    warnings = DecodeWarnings()
+    limit = f"max_seconds: Only the first {stop:g} seconds were read, the limit." if stop == max_seconds else None
+    video = open_looks(
+        path, clock=clock, transform=transform, backend=backend, start_seconds=start_seconds, thread_count=thread_count
+    )
+    return pack_windows(video, window, stop, limit)
+
+
+@dataclass(frozen=True)
+class OpenedVideo:
+    """The looks of an opened file.
+
+    images: (look time, uint8 RGB array) in order; where the picture of the look before is shown again, the array is the
+    same object. warnings: grows while images are read. frames: the reader; its close() closes the file and adds the
+    last warnings.
+    """
+
+    path: str
+    images: Iterator[tuple[float, np.ndarray]]
+    warnings: DecodeWarnings
+    frames: Generator[tuple[float, LazyFrame], None, None]
+
+
+def open_looks(
+    path: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    transform: Transform | None,
+    backend: Backend = "pyav",
+    start_seconds: float = 0.0,
+    thread_count: int = 1,
+    observer: DecodeObserver = NO_OBSERVER,
+) -> OpenedVideo:
+    """Opens the file at once; its looks from start_seconds on are read one by one. Errors as of `decode`."""
+    file = probe(path, observer)
+    warnings = DecodeWarnings(observer=observer)
     for warning in file.warnings:
         warnings.warn(warning)
 
@@ -75,9 +107,8 @@ def decode(
 
     frames = READERS[backend](file, has_look, warnings, thread_count)
     looks = clock.sample(warn_if_short(frames, clock, warnings), lambda: warnings.last_duration)
-    limit = f"max_seconds: Only the first {stop:g} seconds were read, the limit." if stop == max_seconds else None
     images = transform_frames(looks, file, transform, warnings, start_seconds)
-    return pack_windows(images, frames, file, warnings, window, stop, limit)
+    return OpenedVideo(file.path, images, warnings, frames)
 
 
 def transform_frames(
@@ -96,7 +127,7 @@ def transform_frames(
         if look < start - TOLERANCE:
             continue
         if frame is not previous:
-            stored = frame()
+            stored = frame(LARGE_PIXELS) if transform else frame()
             if stored_shape not in (None, stored.shape):
                 change = f"{stored_shape} to {stored.shape}"
                 warnings.warn(f"size_change: The frames change their size ({change}); all are resized to one.")
@@ -108,36 +139,29 @@ def transform_frames(
         yield look, image
 
 
-def pack_windows(
-    looks: Iterator[tuple[float, np.ndarray]],
-    frames: Generator[tuple[float, LazyFrame], None, None],
-    file: Probe,
-    warnings: DecodeWarnings,
-    window: int,
-    stop: float,
-    limit_warning: str | None,
-) -> Iterator[Clip]:
+def pack_windows(video: OpenedVideo, window: int, stop: float, limit_warning: str | None) -> Iterator[Clip]:
     """Packs looks into Clips. A full window waits for the next look or the end, so the last one has every warning.
 
     limit_warning: the warning to add when the video continues at `stop`.
     """
+    warnings = video.warnings
     times: list[float] = []
     images: list[np.ndarray] = []
     try:
-        for look, image in looks:
+        for look, image in video.images:
             if look >= stop - TOLERANCE:
                 if limit_warning:
                     warnings.warn(limit_warning)
                 break
             if len(times) == window:
-                yield Clip(np.stack(images), np.array(times), file.path, warnings.lines())
+                yield Clip(np.stack(images), np.array(times), video.path, warnings.lines())
                 times, images = [], []
             times.append(look)
             images.append(image)
     finally:
-        frames.close()  # the reader closes the file and adds its last warnings
+        video.frames.close()  # the reader closes the file and adds its last warnings
     if times:
-        yield Clip(np.stack(images), np.array(times), file.path, warnings.lines())
+        yield Clip(np.stack(images), np.array(times), video.path, warnings.lines())
 
 
 def warn_if_short(

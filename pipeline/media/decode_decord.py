@@ -28,9 +28,15 @@ class DecordFrame:
     index: int
     rotation: int
 
-    def __call__(self) -> np.ndarray:
-        """uint8 (H, W, 3) RGB as stored. decord rotates the frame itself; this undoes it, as the transform rotates."""
-        return np.rot90(self.reader[self.index].asnumpy(), k=self.rotation // 90)
+    def __call__(self, max_pixels: int = 0) -> np.ndarray:
+        """uint8 (H, W, 3) RGB as stored, never shrunk. It undoes the rotation by decord; the transform rotates."""
+        import decord
+
+        try:
+            picture = self.reader[self.index].asnumpy()
+        except decord.DECORDError as error:
+            raise refusal(NAME, f"decord cannot decode its frame {self.index}") from error
+        return np.rot90(picture, k=self.rotation // 90)
 
 
 def frames(
@@ -42,7 +48,7 @@ def frames(
     (MPEG-2, MPEG-4 and x265's HEVC with B-frames) and in MPEG-TS. Its frame times agree with the file's all the same.
     """
     check_file(file)
-    packets = scan(file, NAME)
+    packets = scan(file, NAME, warnings.observer)
     if packets.is_trimmed:
         raise refusal(NAME, "an edit list trims the video, and decord returns frames twice")
     if packets.has_open_gops:
@@ -55,6 +61,7 @@ def frames(
     if not np.allclose(timestamps - timestamps[0], packets.times, rtol=0, atol=MAX_DIFFERENCE):
         raise refusal(NAME, "its frame times differ from the file's")
     for index, time in enumerate(packets.times):
+        warnings.observer.on_picture(file.width * file.height)
         yield float(time), DecordFrame(reader, index, file.rotation)
 
 

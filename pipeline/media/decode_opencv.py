@@ -24,8 +24,8 @@ class OpencvFrame:
 
     bgr: np.ndarray | None
 
-    def __call__(self) -> np.ndarray:
-        """uint8 (H, W, 3) RGB as stored."""
+    def __call__(self, max_pixels: int = 0) -> np.ndarray:
+        """uint8 (H, W, 3) RGB as stored, never shrunk."""
         assert self.bgr is not None, "no look falls on this frame"
         return cv2.cvtColor(self.bgr, cv2.COLOR_BGR2RGB)
 
@@ -40,7 +40,7 @@ def frames(
         file.path.encode()
     except UnicodeEncodeError as error:
         raise refusal(NAME, "the path is not UTF-8, and OpenCV crashes on it") from error
-    packets = scan(file, NAME)
+    packets = scan(file, NAME, warnings.observer)
     warnings.last_duration = packets.last_duration
     capture = open_capture(file, thread_count)
     start = 0.0
@@ -48,6 +48,7 @@ def frames(
         for index, time in enumerate(packets.times):
             if not capture.grab():
                 raise refusal(NAME, f"it stopped after {index} of {len(packets.times)} frames of {file.codec}")
+            warnings.observer.on_picture(file.width * file.height)
             timestamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             start = timestamp if index == 0 else start
             if timestamp or index == 0:  # OpenCV has no time (0) for the last frame of some files

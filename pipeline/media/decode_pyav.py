@@ -3,6 +3,7 @@
 In: a Probe. Out: (presentation time, frame). Knows nothing about clocks.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
@@ -11,12 +12,12 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from pipeline.media.clip import DecodeWarnings
+from pipeline.media.clip import NO_OBSERVER, DecodeObserver, DecodeWarnings
 from pipeline.media.packets import has_decoding_times_only, is_truncated
-from pipeline.media.probe import Probe, open_container, video_stream
+from pipeline.media.probe import Probe, limit_pictures, open_container, video_stream
 from pipeline.media.sniff import MediaError
 
 MAX_READ_ERRORS = 100  # in a row, without a packet between them; then the rest of the file is not read
@@ -29,9 +30,20 @@ class PyavFrame:
     frame: VideoFrame
     reformatter: VideoReformatter  # shared: to create one costs ten times the conversion
 
-    def __call__(self) -> np.ndarray:
-        """uint8 (H, W, 3) RGB as stored. Matrix and range are the frame's own, BT.601 limited where it has none."""
-        rgb = self.reformatter.reformat(self.frame, format="rgb24", threads=1)
+    def __call__(self, max_pixels: int = 0) -> np.ndarray:
+        """uint8 (H, W, 3) RGB as stored. Matrix and range are the frame's own, BT.601 limited where it has none.
+
+        A frame of more than max_pixels shrinks by a whole factor on its way to RGB, by the mean of areas; 0: never.
+        """
+        width, height = self.frame.width, self.frame.height
+        if not 0 < max_pixels < width * height:
+            rgb = self.reformatter.reformat(self.frame, format="rgb24", threads=1)
+        else:
+            factor = math.ceil(math.sqrt(width * height / max_pixels))
+            size = (max(1, round(width / factor)), max(1, round(height / factor)))
+            rgb = self.reformatter.reformat(
+                self.frame, *size, format="rgb24", interpolation=Interpolation.AREA, threads=1
+            )
         return rgb.to_ndarray().astype(np.uint8, copy=False)
 
 
@@ -63,14 +75,16 @@ def frames(
     """See decode.FrameReader. has_look is not used, as every frame stays valid. Raises MediaError failed:corrupt."""
     counts, reformatter = DecodeErrorCounts(), VideoReformatter()
     first = latest = None
-    period = 1 / file.fps if file.fps else 0.0
+    period, observer = 1 / file.fps if file.fps else 0.0, warnings.observer
     try:
-        with open_container(file.path) as container:
+        with open_container(file.path, observer.max_pixels) as container:
             stream = video_stream(container)
+            limit_pictures(stream, observer.max_pixels)
             stream.codec_context.thread_count = thread_count
             if thread_count > 1 and not has_decoding_times_only(file):  # frame threads would shift the decoding times
                 stream.codec_context.thread_type = "AUTO"
-            for frame in read_frames(container, stream, counts):
+            for frame in read_frames(container, stream, counts, observer):
+                observer.on_picture(frame.width * frame.height)
                 counts.damaged_frames += frame.is_corrupt
                 time_base = float(frame.time_base or 0)
                 duration = frame.duration * time_base or period
@@ -96,15 +110,20 @@ def frames(
         counts.add_to(warnings)
 
 
-def read_frames(container: InputContainer, stream: VideoStream, counts: DecodeErrorCounts) -> Iterator[VideoFrame]:
+def read_frames(
+    container: InputContainer, stream: VideoStream, counts: DecodeErrorCounts, observer: DecodeObserver = NO_OBSERVER
+) -> Iterator[VideoFrame]:
     """Every frame that can be decoded. Errors of the file and of packets are counted and skipped."""
     num_errors = 0
     while num_errors < MAX_READ_ERRORS:
         try:
             for packet in container.demux(stream):
                 num_errors = 0
+                observer.on_packet()
                 yield from decode_packet(stream, packet, counts)
             return
+        except MemoryError:  # of FFmpeg too: the file is not damaged
+            raise
         except av.error.FFmpegError:
             counts.packet_errors += num_errors == 0  # a damaged part of the file counts once
             num_errors += 1
@@ -119,6 +138,8 @@ def decode_packet(
         return stream.decode(packet)
     except av.error.EOFError:  # the decoder was flushed before
         return []
+    except MemoryError:
+        raise
     except av.error.FFmpegError:
         counts.packet_errors += 1
         return []

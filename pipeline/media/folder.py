@@ -1,7 +1,8 @@
 """Inputs as people write them -> the videos or texts to read.
 
-In: files, folders, globs, lists of paths. Out: one InputFile for each video or line of text. An input that gives none
-becomes an InputFile with a problem, so every input has a row. Knows nothing about the content of the files.
+In: files, folders, globs, lists of paths. Out: one InputFile for each video, stored series or line of text. An input
+that gives none becomes an InputFile with a problem, so every input has a row. Knows nothing about the content of the
+files.
 """
 
 import glob
@@ -16,8 +17,8 @@ from pipeline.media.search import (
     InputFile,
     LeftOut,
     frame_folders_sentence,
+    has_suffix,
     is_hidden,
-    is_video,
     problem,
     relative_name,
     walk,
@@ -25,9 +26,12 @@ from pipeline.media.search import (
 from pipeline.media.similar_paths import did_you_mean_path
 from pipeline.media.text_file import read_lines_of
 
-__all__ = ["VIDEO_SUFFIXES", "InputFile", "find_texts", "find_videos"]
+__all__ = ["FINDERS", "VIDEO_SUFFIXES", "Find", "InputFile", "find_series", "find_texts", "find_videos"]
 
 Log = Callable[[str], None]
+Find = Callable[[Sequence[str], bool, Log], list[InputFile]]
+"""A function that finds inputs: see `find_videos`."""
+SERIES_SUFFIXES = frozenset({".npy"})
 
 
 def _no_log(line: str) -> None:
@@ -36,9 +40,13 @@ def _no_log(line: str) -> None:
 
 @dataclass
 class _Find:
-    """How inputs are searched. left_out: what the searches so far did not take. comments: lines of lists."""
+    """How inputs are searched. suffixes: of the files that folders are searched for. noun: what such a file is called.
+    left_out: what the searches so far did not take. comments: lines of lists.
+    """
 
     follow_links: bool
+    suffixes: frozenset[str] = VIDEO_SUFFIXES
+    noun: str = "video"
     left_out: LeftOut = field(default_factory=LeftOut)
     comments: list[str] = field(default_factory=list)
 
@@ -62,8 +70,16 @@ def find_videos(inputs: Sequence[str], follow_links: bool = False, log: Log = _n
     folder is a problem unless follow_links; loops of links end. Nothing raises: an input that cannot be read is an
     InputFile with a problem. `log` takes a line for each kind of what is left out.
     """
+    return _find_files(inputs, _Find(follow_links), log)
+
+
+def find_series(inputs: Sequence[str], follow_links: bool = False, log: Log = _no_log) -> list[InputFile]:
+    """Stored series (.npy files), found as videos are found by find_videos."""
+    return _find_files(inputs, _Find(follow_links, SERIES_SUFFIXES, "series"), log)
+
+
+def _find_files(inputs: Sequence[str], find: _Find, log: Log) -> list[InputFile]:
     files: dict[str, InputFile] = {}
-    find = _Find(follow_links)
     for text in inputs:
         for file in expand(text, find, is_alone=len(inputs) == 1):
             files.setdefault(os.path.abspath(file.path), file)
@@ -147,11 +163,12 @@ def expand_glob(text: str, find: _Find) -> Iterator[InputFile]:
     pattern = os.path.join(glob.escape(str(above)), inner) if above != Path() else text
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(match)]
     is_any_suffix = glob.has_magic(path.suffix) or not path.suffix
-    videos = [match for match in matches if is_video(match.name) or not is_any_suffix]
+    videos = [match for match in matches if has_suffix(match.name, find.suffixes) or not is_any_suffix]
     hidden = {match for match in videos if any(map(is_hidden, match.relative_to(above).parts[:-1]))}
     find.left_out.hidden += [match.as_posix() for match in videos if match in hidden]
     if not set(videos) - hidden:
-        yield problem(path, "missing", "The pattern matches no video", "A pattern is like 'videos/**/*.mp4'")
+        example = "videos/**/*.mp4" if find.noun == "video" else "series/**/*.npy"
+        yield problem(path, "missing", f"The pattern matches no {find.noun}", f"A pattern is like '{example}'")
     yield from (InputFile(video, relative_name(video)) for video in videos if video not in hidden)
 
 
@@ -159,15 +176,17 @@ def search_folder(folder: Path, find: _Find, is_alone: bool) -> Iterator[InputFi
     """All videos below the folder, sorted; a problem for each part that cannot be read."""
     count = 0
     left_out = LeftOut()
-    for file in walk(folder, VIDEO_SUFFIXES, find.follow_links, left_out):
+    for file in walk(folder, find.suffixes, find.follow_links, left_out):
         count += 1
         inner = file.path.relative_to(folder)
         name = relative_name(folder) if file.path == folder else inner.as_posix() if is_alone else None
         yield replace(file, name=name or (Path(relative_name(folder)) / inner).as_posix())
     if not count:
         frames = left_out.frame_folders
-        reason = frame_folders_sentence(frames) if frames else "The folder has no video"
-        yield problem(folder, "no_videos", reason, "Videos are recognised by their suffix (.mp4, .avi, ...)")
+        is_video = find.noun == "video"
+        reason = frame_folders_sentence(frames) if frames and is_video else f"The folder has no {find.noun}"
+        correct = "Videos are recognised by their suffix (.mp4, .avi, ...)" if is_video else "Series are .npy files"
+        yield problem(folder, "no_videos" if is_video else "no_series", reason, correct)
         left_out.frame_folders = []
     find.left_out.add(left_out)
 
@@ -212,3 +231,11 @@ def unique_names(files: list[InputFile]) -> list[InputFile]:
             return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
         for i, name in longer.items():
             names[i] = name
+
+
+FINDERS: dict[str, Find] = {
+    "frames": find_videos,
+    "series": find_series,
+    "tokens": find_texts,
+}
+"""How the inputs of a model are found, by the kind of its encoder."""

@@ -10,27 +10,25 @@ Knows nothing about networks.
 
 from __future__ import annotations
 
-import json
-import os
 import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.media.clip import Clip, is_partial
+from pipeline.media.clip import MAX_PIXELS, Clip, is_partial
 from pipeline.media.clock import Clock
+from pipeline.media.ring import Ring
 from pipeline.media.stream_source import StreamSource
 from pipeline.media.transform import Transform
-from pipeline.media.worker import HEADER
+from pipeline.media.worker_process import PROXIES, WorkerProcess
 
+RING_SLOTS = 16  # pictures that the worker may be ahead
+WORKER_MEMORY = 4 << 30  # bytes, more than its imports and its ring take
+TICK = 0.25  # seconds between two looks at the worker's progress
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 30.0  # seconds before the worker is started again; doubled after each failure
 
 
@@ -92,7 +90,6 @@ class LiveSource:
         self._capacity, self._live_capacity = capacity, live_capacity
         self._settings = {
             "rate": clock.rate,
-            "pixels": transform.size,
             "fit": transform.resize,
             "backend": backend,
         }
@@ -106,7 +103,8 @@ class LiveSource:
         self._is_live = source.kind == "camera"
         self._is_known = is_known
         self._is_stopping = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._worker: WorkerProcess | None = None
+        self._size, self._picture = transform.size, np.empty(0)
         self._thread = threading.Thread(target=self._run, name="unreel-live", daemon=True)
         self._thread.start()
 
@@ -119,7 +117,7 @@ class LiveSource:
     @property
     def process_id(self) -> int | None:
         """The process id of the present worker."""
-        return self._process.pid if self._process else None
+        return self._worker.process.pid if self._worker else None
 
     def close(self) -> None:
         """Stop the worker and the thread."""
@@ -185,22 +183,28 @@ class LiveSource:
     def _connect(self) -> tuple[str, str, tuple[str, ...]]:
         """Run one worker to its end: (status, sentence, warnings)."""
         warnings: tuple[str, ...] = ()
-        process = self._start_worker()
         try:
-            while True:
-                message, pixels = self._read_message(process)
-                kind = message["kind"]
-                if kind == "open":
-                    self._is_live = message["is_live"]
-                    self._put(SourceEvent("opened", {"is_live": self._is_live}))
-                elif kind == "looks":
-                    warnings = tuple(message["warnings"])
-                    self._put_looks(message["times"], pixels, warnings)
-                elif kind == "end":
-                    return "ok", "", tuple(message["warnings"])
-                elif kind == "failed":
-                    advice = PIPE_ADVICE if self.source.kind == "pipe" else ""
-                    return message["status"], message["error"] + advice, warnings
+            self._worker = worker = self._start_worker()
+        except OSError as error:
+            return "failed:crashed", f"The process that reads the source cannot be started: {error}.", warnings
+        try:
+            while not self._is_stopping:
+                for message in self._read_messages(worker):
+                    kind = message["kind"]
+                    if kind == "open":
+                        self._is_live = message["is_live"]
+                        self._put(SourceEvent("opened", {"is_live": self._is_live}))
+                    elif kind == "large":
+                        worker.send({})  # no other file is decoded here
+                    elif kind == "looks":
+                        warnings = tuple(message["warnings"])
+                        self._put_looks(worker.ring, message, warnings)
+                    elif kind == "end":
+                        return "ok", "", tuple(message["warnings"])
+                    elif kind == "failed":
+                        advice = PIPE_ADVICE if self.source.kind == "pipe" else ""
+                        return message["status"], message["error"] + advice, warnings
+            return "ok", "", warnings
         except _WorkerTimeout:
             sentence = (
                 f"No frame arrived for {self.patience:g} seconds, so the worker process was killed. "
@@ -208,18 +212,15 @@ class LiveSource:
             )
             return "failed:timeout", sentence, warnings
         except EOFError:
-            code = process.wait()
-            how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+            worker.kill()  # it may live on without its descriptor
+            cause = worker.wait()
+            how = f"crashed ({cause})" if cause.startswith("SIG") else f"ended with {cause.replace('_', ' ')}"
             return "failed:crashed", f"The process that reads the source {how}.", warnings
         finally:
-            self._kill()
-            process.wait()
-            assert process.stdout
-            process.stdout.close()
+            worker.close()
 
-    def _start_worker(self) -> subprocess.Popen[bytes]:
-        source, package = self.source, Path(__file__).resolve().parents[2]
-        now = self._next_look
+    def _start_worker(self) -> WorkerProcess:
+        source, now = self.source, self._next_look
         if source.kind != "pipe":
             now = max(now, time.monotonic() - self._origin)
         period = 1 / self.clock.rate
@@ -228,50 +229,48 @@ class LiveSource:
             "kind": source.kind,
             "name": source.name,
             "shown": source.display_name,
-            "size": source.size,
+            "source_size": source.size,
             "fps": source.fps,
             "start": self._next_look,
-            "offset": np.ceil(now / period - 1e-6) * period if self._next_look else 0.0,
-            "parent": os.getpid(),
+            "offset": float(np.ceil(now / period - 1e-6) * period) if self._next_look else 0.0,
             "patience": self.patience,
+            "max_pixels": MAX_PIXELS,
+            "memory_bytes": WORKER_MEMORY,
         }
-        path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-        process = subprocess.Popen(
-            # -P: a file av.py in the current folder of the user must not be imported
-            [sys.executable, "-P", "-m", "pipeline.media.worker", json.dumps(request)],
-            stdin=None if source.kind == "pipe" else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-            bufsize=0,
+        return WorkerProcess(
+            request,
+            num_slots=RING_SLOTS,
+            size=self._size,
+            variables=PROXIES if source.kind == "address" else (),
+            has_input=source.kind == "pipe",
         )
-        self._process = process
-        return process
 
-    def _read_message(self, process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], bytearray]:
-        json_size, pixel_size = HEADER.unpack(self._read(process, HEADER.size))
-        return json.loads(self._read(process, json_size)), self._read(process, pixel_size)
+    def _read_messages(self, worker: WorkerProcess) -> list[dict[str, Any]]:
+        """The next messages.
 
-    def _read(self, process: subprocess.Popen[bytes], count: int) -> bytearray:
-        """Exactly `count` bytes. Raises EOFError, and _WorkerTimeout after `patience` seconds without a byte."""
-        assert process.stdout
-        data, position = bytearray(count), 0
-        while position < count:
-            timeout = None if self.source.kind == "pipe" else self.patience  # a pipe may be slow
-            if not select.select([process.stdout], [], [], timeout)[0]:
+        Raises EOFError, and _WorkerTimeout after `patience` seconds without a message, a packet and a picture. A pipe
+        may be slow, and a worker that waits for a slot has pictures.
+        """
+        last, progress = time.monotonic(), worker.ring.progress
+        while not self._is_stopping:
+            if select.select([worker.replies], [], [], TICK)[0]:
+                messages = worker.read()
+                if messages is None:
+                    raise EOFError
+                return messages
+            if worker.ring.progress != progress or self.source.kind == "pipe":
+                last, progress = time.monotonic(), worker.ring.progress
+            elif time.monotonic() - last > self.patience:
                 raise _WorkerTimeout
-            num_bytes = process.stdout.readinto(memoryview(data)[position:])  # type: ignore[attr-defined]
-            if not num_bytes:
-                raise EOFError
-            position += num_bytes
-        return data
+        return []
 
-    def _put_looks(self, times: list[float], pixels: bytearray, warnings: tuple[str, ...]) -> None:
-        side = self._settings["pixels"]
-        frames = np.frombuffer(pixels, np.uint8).reshape(len(times), side, side, 3)
+    def _put_looks(self, ring: Ring, message: dict[str, Any], warnings: tuple[str, ...]) -> None:
+        """Copy the pictures into the queue and free their slots. A picture that is shown again is copied once."""
         now = time.monotonic()
-        for look, frame in zip(times, frames, strict=True):
+        for look, slot, is_repeat in zip(message["times"], message["slots"], message["repeats"], strict=True):
+            if not is_repeat:
+                self._picture = ring.pictures[slot].copy()
+                ring.free(slot)
             if look <= self._next_look - 0.5 / self.clock.rate:
                 continue
             if self._is_live:  # the first frames may arrive late and together, so the smallest delay sets the origin
@@ -283,7 +282,7 @@ class LiveSource:
                     del self._queue[oldest]
                     self._num_looks, self.dropped = self._num_looks - 1, self.dropped + 1
                 self._condition.wait_for(lambda: self._num_looks < self._capacity or self._is_stopping)
-                self._queue.append((look, frame, now, warnings))
+                self._queue.append((look, self._picture, now, warnings))
                 self._num_looks += 1
                 self._condition.notify_all()
 
@@ -293,5 +292,5 @@ class LiveSource:
             self._condition.notify_all()
 
     def _kill(self) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.kill()
+        if self._worker:
+            self._worker.kill()

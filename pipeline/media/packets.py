@@ -9,6 +9,7 @@ from typing import NamedTuple
 import av.error
 import numpy as np
 
+from pipeline.media.clip import NO_OBSERVER, DecodeObserver
 from pipeline.media.probe import Probe, open_container, video_stream
 from pipeline.media.sniff import MediaError, is_truncated_avi
 
@@ -49,13 +50,13 @@ class Packets:
         return float(self.times[-1]) + self.last_duration
 
 
-def scan(file: Probe, backend: str) -> Packets:
+def scan(file: Probe, backend: str, observer: DecodeObserver = NO_OBSERVER) -> Packets:
     """The times of all packets.
 
     Raises MediaError failed:backend_refuses where only a decoder that reads in order and reports errors is right:
     packets without times or two with the same time, a truncated or damaged file, no key frame first, two video streams.
     """
-    packets, time_base = read_packets(file, backend)
+    packets, time_base = read_packets(file, backend, observer)
     if not packets or not packets[0].is_keyframe:
         raise refusal(backend, "the first packet is no key frame")
     if any(packet.is_corrupt for packet in packets):
@@ -75,12 +76,12 @@ def scan(file: Probe, backend: str) -> Packets:
     return scanned
 
 
-def read_packets(file: Probe, backend: str) -> tuple[list[PacketHeader], float]:
+def read_packets(file: Probe, backend: str, observer: DecodeObserver) -> tuple[list[PacketHeader], float]:
     """The headers of all packets in the order of the file, and the seconds of a unit of their times.
 
     Raises MediaError failed:backend_refuses for two video streams and for errors of the file.
     """
-    with open_container(file.path) as container:
+    with open_container(file.path, observer.max_pixels) as container:
         stream = video_stream(container)
         if len(container.streams.video) > 1:
             raise refusal(
@@ -89,10 +90,13 @@ def read_packets(file: Probe, backend: str) -> tuple[list[PacketHeader], float]:
         packets: list[PacketHeader] = []
         try:
             for packet in container.demux(stream):
+                observer.on_packet()
                 if packet.size:  # the flush packet at the end is empty
                     timestamp = packet.dts if has_decoding_times_only(file) else packet.pts
                     flags = (packet.is_keyframe, packet.is_corrupt, packet.is_discard)
                     packets.append(PacketHeader(timestamp, packet.duration or 0, *flags))
+        except MemoryError:
+            raise
         except av.error.FFmpegError as error:
             raise refusal(backend, f"the file is truncated or damaged: {error.strerror}") from error
         return packets, float(stream.time_base or 1)

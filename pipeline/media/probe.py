@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.media.clip import LARGE_PIXELS, MAX_PIXELS, NO_OBSERVER, DecodeObserver
 from pipeline.media.sniff import MediaError, mp4_boxes, sniff
 
 __all__ = ["MediaError", "Probe", "first_frame", "open_container", "probe", "video_stream"]
@@ -58,41 +59,90 @@ class Probe:
         return any(warning.startswith(f"{code}: ") for warning in self.warnings)
 
 
-def probe(path: str | os.PathLike[str]) -> Probe:
+def probe(path: str | os.PathLike[str], observer: DecodeObserver = NO_OBSERVER) -> Probe:
     """Reads the header and the first frame. A file that has not changed is read once: a training probes it three times.
 
+    The observer gives the most pixels of a picture, and is asked before a large one is decoded.
+
     Raises MediaError failed:unreadable, failed:not_regular_file, failed:not_a_video, failed:playlist_refused,
-    failed:truncated_header, failed:corrupt, failed:no_video_stream or failed:unsupported_codec.
+    failed:truncated_header, failed:corrupt, failed:no_video_stream, failed:unsupported_codec or failed:too_large.
     """
     try:
         stat = os.stat(path)
     except (OSError, ValueError):
-        return _probe(os.fspath(path))
-    return _cached_probe(os.fspath(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return _probe(os.fspath(path), observer)
+    return _cached_probe(os.fspath(path), observer, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=1 << 14)
-def _cached_probe(path: str, *identity: int) -> Probe:
-    return _probe(path)
+def _cached_probe(path: str, observer: DecodeObserver, *identity: int) -> Probe:
+    return _probe(path, observer)
 
 
-def _probe(path: str) -> Probe:
-    with open_container(path) as container:
-        stream = video_stream(container)
-        return describe(path, container, stream, first_frame(container, stream))
+def _probe(path: str, observer: DecodeObserver) -> Probe:
+    limit = min(LARGE_PIXELS, observer.max_pixels)
+    with open_container(path, limit) as container:
+        if 0 < num_pixels(video_stream(container)) <= limit:  # 0: a decoder refused it, or the header does not say
+            return _describe_first(path, container, observer)
+    with open_container(path, is_decoded=False) as container:
+        pixels = check_size(video_stream(container), observer.max_pixels)
+    if pixels > LARGE_PIXELS:
+        observer.on_large()
+    with open_container(path, observer.max_pixels) as container:
+        return _describe_first(path, container, observer)
 
 
-def open_container(path: str | os.PathLike[str]) -> InputContainer:
+def _describe_first(path: str, container: InputContainer, observer: DecodeObserver) -> Probe:
+    stream = video_stream(container)
+    limit_pictures(stream, observer.max_pixels)
+    return describe(path, container, stream, first_frame(container, stream))
+
+
+def num_pixels(stream: VideoStream) -> int:
+    """The pixels of a picture, from the header; 0 where it does not say."""
+    return stream.codec_context.width * stream.codec_context.height
+
+
+def check_size(stream: VideoStream, max_pixels: int) -> int:
+    """The pixels of a picture, from the header. Raises MediaError failed:too_large for more than max_pixels."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if num_pixels(stream) > max_pixels:
+        raise MediaError(
+            "failed:too_large",
+            f"A picture of this video has {width}x{height} pixels, {width * height / 1e6:.0f} million. The limit is "
+            f"{max_pixels / 1e6:g} million. Make the video smaller (ffmpeg -i FILE -vf scale=1920:-2 SMALL.mp4).",
+        )
+    return num_pixels(stream)
+
+
+def limit_pictures(stream: VideoStream, max_pixels: int) -> None:
+    """Let the decoder refuse every larger picture, as after a change of the size. Call it before it decodes."""
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
+
+
+def open_container(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, *, is_decoded: bool = True
+) -> InputContainer:
     """Opens a file by the demuxers that its first bytes allow, and by the file protocol alone.
+
+    FFmpeg decodes pictures while it opens a file; it does not decode one of more than max_pixels. Without is_decoded it
+    decodes nothing, so that the container alone says how large a picture is.
 
     Raises MediaError as `probe` does.
     """
     demuxers = sniff(path)
     av.logging.set_level(av.logging.PANIC)
-    options = {"format_whitelist": demuxers, "protocol_whitelist": "file"}
+    whitelists = {"format_whitelist": demuxers, "protocol_whitelist": "file"}
+    if not is_decoded:
+        whitelists["codec_whitelist"] = "none"
+    options = {"max_pixels": str(max_pixels)}
     try:
         # An absolute path has no protocol and no leading dash, whatever the name.
-        return av.open(os.path.abspath(path), "r", container_options=options, metadata_errors="replace")
+        return av.open(
+            os.path.abspath(path), "r", options=options, container_options=whitelists, metadata_errors="replace"
+        )
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if demuxers.startswith("mov") and mp4_boxes(path).get("moov") != 0:
             raise MediaError(
@@ -140,10 +190,14 @@ def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | 
         for count, packet in enumerate(container.demux(stream)):
             try:
                 frames = packet.decode()
+            except MemoryError:
+                raise
             except av.error.FFmpegError:
                 frames = []
             if frames or count >= PROBE_PACKETS:
                 return frames[0] if frames else None
+    except MemoryError:
+        raise
     except av.error.FFmpegError:
         pass
     return None

@@ -35,8 +35,8 @@ class InputFile:
     """One video or line of text to read.
 
     name: its name in the results, a relative posix path, unique among all inputs. problem: empty, or "code: sentence"
-    for an input that cannot be read (missing, unreadable, not_regular_file, no_videos, no_texts, link_outside). text:
-    the line, where the input is a line of a text.
+    for an input that cannot be read (missing, unreadable, not_regular_file, no_videos, no_series, no_texts,
+    link_outside). text: the line, where the input is a line of a text.
     """
 
     path: Path

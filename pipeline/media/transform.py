@@ -6,7 +6,6 @@ Knows nothing about files or time.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cv2
 import numpy as np
 
 ResizeMode = Literal["crop", "squash", "letterbox"]
@@ -72,6 +71,8 @@ def resize_frame(frame: np.ndarray, width: int, height: int) -> np.ndarray:
     """(H, W, 3) -> (height, width, 3): by the mean of areas where it shrinks, else by linear interpolation."""
     if frame.shape[:2] == (height, width):
         return frame
+    import cv2  # only where frames are decoded
+
     is_smaller = width <= frame.shape[1] and height <= frame.shape[0]
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
 

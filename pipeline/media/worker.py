@@ -1,346 +1,202 @@
-"""The process that reads a source: `python -m pipeline.media.worker REQUEST`.
+"""The process that decodes: `python -P -m pipeline.media.worker RING CONTROL REPLY PARENT`, started by WorkerProcess.
 
-In: one JSON object, the source and how to read it. Out, on standard output: messages, each a header with two lengths, a
-JSON object and pixels. A decoder that hangs, crashes or fills the memory does so here, where it can be killed. The
-process ends with its parent. Knows nothing about queues, restarts or networks.
+In: lines of JSON on the descriptor CONTROL: first a request, then one line for each file. Out: lines of JSON on REPLY,
+and pictures in the memory RING. A decoder that hangs, crashes or fills the memory does so here, where it can be killed.
+The process ends with its parent. It imports numpy, OpenCV, PyAV and the one decoder that is needed, never torch. Knows
+nothing about queues, restarts or networks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import hashlib
+import importlib
 import json
 import os
+import resource
 import signal
-import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from itertools import chain
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
-import av
 import av.error
-import av.logging
-import numpy as np
-from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
+import cv2
 
-from pipeline.media.clip import LazyFrame
-from pipeline.media.clock import TOLERANCE, Clock
-from pipeline.media.decode import decode
-from pipeline.media.decode_pyav import DecodeErrorCounts, PyavFrame, decode_packet, read_frames
-from pipeline.media.probe import Probe, describe, video_stream
-from pipeline.media.sniff import HEAD_BYTES, PLAYLIST, MediaError, find_demuxers, is_text, not_a_video
+from pipeline.media.clip import is_partial
+from pipeline.media.clock import Clock
+from pipeline.media.damage import add_damage
+from pipeline.media.decode import open_looks
+from pipeline.media.decode_messages import OUT_OF_MEMORY
+from pipeline.media.ring import Ring
+from pipeline.media.sniff import MediaError
+from pipeline.media.source_reader import SourceReader
 from pipeline.media.transform import Transform
+from pipeline.media.worker_port import LookSender, Port, RingObserver
 
-HEADER = struct.Struct("<II")  # bytes of the JSON object, bytes of the pixels
-FILE_WINDOW = 8  # looks: as many as the CNN takes at once
-PROTOCOLS = "http,https,httpproxy,crypto,tcp,tls,udp,rtp,rtsp,rtsps,rtmp,rtmps,rtmpt,srt,srtp"
-"""Without the file protocol: an answer of a server must not open a file of this machine."""
-MAX_JUMP = 10.0  # seconds: a larger jump of a live stream's clock is a reset of that clock
-ALIVE_SECONDS = 1.0  # between two "alive" messages while frames come and no look does
-
-Send = Callable[..., None]
-Frames = Iterator[tuple[float, LazyFrame]]
+OOM_SCORE = 800  # of 1000: where memory ends, the system kills a worker before its parent
+NEAR_LIMIT = 0.9  # share of the address space; what fails above it failed for memory
+HASH_CHUNK = 1 << 20  # bytes
 
 
 def main() -> None:
-    """Read the source that the first argument describes, to its end."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints goes to standard error, not between the messages
-    request = json.loads(sys.argv[1])
-    _end_with_parent(request["parent"])
+    """Do what the first line of the parent asks, up to the end of its lines."""
+    memory, control, reply, parent = (int(text) for text in sys.argv[1:5])
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this process
-
-    def send(kind: str, frames: np.ndarray | None = None, **fields: Any) -> None:
-        _write(out, {"kind": kind, **fields}, b"" if frames is None else np.ascontiguousarray(frames).tobytes())
-
+    lines = os.fdopen(control, "rb")
+    request = json.loads(lines.readline() or os._exit(0))
+    port = Port(Ring(memory, request["num_slots"], request["size"]), lines, reply)
+    os.close(memory)
+    cv2.setNumThreads(1)
+    if request["backend"] == "decord":
+        with contextlib.suppress(ImportError):  # reading a file says so
+            importlib.import_module("decord")
+    limit_process(request["memory_bytes"])
+    port.send("ready")
+    if request["kind"] == "files":
+        worker = FileWorker(request, port)
+        while True:
+            worker.decode_file(port.read())
     try:
-        DecodeWorker(request, send).run()
-    except BrokenPipeError:
-        os._exit(0)  # the parent no longer reads
-    except MediaError as error:
-        send("failed", status=error.status, error=str(error))
-    except (OSError, av.error.FFmpegError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        send("failed", status="failed:unreadable", error=f"The source cannot be read: {reason}.")
-    except Exception as error:
-        send("failed", status="failed:error", error=f"{type(error).__name__}: {error}")
-    out.flush()
+        SourceReader(request, port, RingObserver(port, request["max_pixels"])).run()
+    except Exception as error:  # whatever a decoder raises is the end of the source, with its text
+        status, sentence = failure_of(error, is_near_limit())
+        port.send("failed", status=status, error=sentence)
     os._exit(0)  # without waiting for the clean-up of libraries
 
 
-class DecodeWorker:
-    """Reads one source and sends its looks.
+class FileWorker:
+    """Decodes one file after another.
 
-    request: kind, name, size, fps, rate, pixels, fit, backend, patience, start (seconds; earlier looks are not sent
-    again) and offset (seconds to add to the looks of a source that cannot be read from its beginning again). send(kind,
-    frames, **fields) writes one message.
+    request: rate, size, fit, backend, hash_content and max_pixels, the same for all files.
     """
 
-    def __init__(self, request: dict[str, Any], send: Send) -> None:
-        self.request, self.send = request, send
-        self.clock = Clock(request["rate"])
-        self.transform = Transform(request["pixels"], request["fit"])
-        self.last_message = time.monotonic()
-        self.last_duration = 0.0  # seconds, of the latest frame
-        self.warnings: tuple[str, ...] = ()
+    def __init__(self, request: dict[str, Any], port: Port) -> None:
+        self.port, self.backend = port, request["backend"]
+        self.clock, self.transform = Clock(request["rate"]), Transform(request["size"], request["fit"])
+        self.max_pixels, self.is_hashed = request["max_pixels"], request["hash_content"]
 
-    def run(self) -> None:
-        """Send "open", then "looks" and "alive", at last "end"."""
-        kind = self.request["kind"]
-        if kind == "file":
-            self._read_file()
-        elif kind == "camera":
-            self._read_camera()
-        elif kind == "pipe" and self.request["size"]:
-            self._read_raw_frames(sys.stdin.buffer)
+    def decode_file(self, task: dict[str, Any]) -> None:
+        """Send "opened", "looks" and "finished", or "failed" at any place. task: path, and start in seconds."""
+        path = task["path"]
+        before = identity(path)
+        failure: tuple[str, str] | None = None
+        warnings: tuple[str, ...] = ()
+        try:
+            warnings = self._send_looks(path, task["start"], before)
+        except Exception as error:  # whatever a decoder raises costs this file its row, and no other
+            failure = failure_of(error, is_near_limit())
+        if before is not None and identity(path) != before:
+            failure = (
+                "failed:changed",
+                "The file was changed, replaced or deleted while it was read. Run again when it is complete.",
+            )
+        elif failure is None and is_partial(warnings) and is_near_limit():
+            failure = OUT_OF_MEMORY
+        is_worn = is_near_limit() or failure == OUT_OF_MEMORY
+        if failure is None:
+            self.port.send("finished", warnings=warnings, is_worn=is_worn)
         else:
-            with _open_pipe(sys.stdin.buffer) if kind == "pipe" else _open_address(self.request) as container:
-                self._read_container(container, is_pipe=kind == "pipe")
-        self.send("end", warnings=self.warnings)
+            self.port.send("failed", status=failure[0], error=failure[1], is_worn=is_worn)
 
-    def _read_file(self) -> None:
-        """The same decoder and the same looks as `unreel predict`."""
-        start = self.request["start"]
-        clips = decode(
-            self.request["name"],
+    def _send_looks(self, path: str, start: float, before: tuple[int, ...] | None) -> tuple[str, ...]:
+        """Returns the warnings of the file. Raises whatever the decoder does."""
+        observer = RingObserver(self.port, self.max_pixels)
+        _, _, size, mtime_ns = before or (0, 0, 0, 0)
+        observer.on_file(size)
+        looks = open_looks(
+            path,
             clock=self.clock,
             transform=self.transform,
-            backend=self.request["backend"],
-            window=FILE_WINDOW if self.clock.rate > 1 else 1,
+            backend=self.backend,
+            start_seconds=start,
+            observer=observer,
         )
-        self.send("open", is_live=False)
-        for clip in clips:
-            self.warnings = clip.warnings
-            is_new = clip.times > start - TOLERANCE
-            if is_new.any():
-                self.send("looks", clip.frames[is_new], times=clip.times[is_new].tolist(), warnings=clip.warnings)
-            else:
-                self.send("alive")
+        content = self._hash(path, observer) if self.is_hashed else None
+        self.port.send("opened", size=size, mtime_ns=mtime_ns, content_hash=content, is_large=observer.is_large)
+        sender = LookSender(self.port)
+        with contextlib.closing(looks.frames):
+            for look, image in looks.images:
+                sender.add(look, image, looks.warnings.lines())
+        sender.flush()
+        return add_damage(path, looks.warnings.lines(), observer)
 
-    def _read_container(self, container: InputContainer, *, is_pipe: bool) -> None:
-        stream = video_stream(container)
-        stream.codec_context.thread_count = 1
-        counts = DecodeErrorCounts()
-        is_live = not is_pipe and container.duration is None
-        decoded = read_frames(container, stream, counts) if is_pipe else self._receive(container, stream, counts)
-        first = next(decoded, None)
-        if first is None:
-            raise MediaError(
-                "failed:corrupt", "No frame could be decoded. A video stream has at least one whole frame."
-            )
-        probed = describe(self.request["name"], container, stream, first)
-        self.warnings = probed.warnings
-        self.send("open", is_live=is_live)
-        period = 1 / probed.fps if probed.fps else 0.0
-        self.last_duration = period
-        frames = self._timed(chain([first], decoded), period, is_live=is_live)
-        is_sequential = is_live or is_pipe  # it cannot be read from its beginning again
-        self._send_looks(
-            monotonic_times(frames, period) if is_live else frames,
-            lambda: self.last_duration,
-            probed,
-            offset=self.request["offset"] if is_sequential else 0.0,
-            start=0.0 if is_sequential else self.request["start"],
-        )
-        if counts.packet_errors:
-            self.warnings += (
-                f"packet_errors: {counts.packet_errors} packets could not be decoded; the rest is shown.",
-            )
-
-    def _timed(self, decoded: Iterator[VideoFrame], period: float, *, is_live: bool) -> Frames:
-        """Frames with their presentation time; without one the arrival time (live) or a count at the frame rate."""
-        latest, start, reformatter = None, time.monotonic(), VideoReformatter()
-        for frame in decoded:
-            time_base = float(frame.time_base or 0)
-            duration = frame.duration * time_base or period
-            timestamp = None if frame.pts is None else frame.pts * time_base
-            if timestamp is None:
-                timestamp = time.monotonic() - start if is_live else (0.0 if latest is None else latest + duration)
-            if latest is None or timestamp > latest or is_live:
-                latest = timestamp
-                self.last_duration = duration
-                yield timestamp, PyavFrame(frame, reformatter)
-
-    def _receive(
-        self, container: InputContainer, stream: VideoStream, counts: DecodeErrorCounts
-    ) -> Iterator[VideoFrame]:
-        """Every frame of a connection, up to the place where it breaks."""
-        try:
-            for packet in container.demux(stream):
-                yield from decode_packet(stream, packet, counts)
-            return
-        except av.error.FFmpegError as error:
-            self.warnings += (f"truncated: The connection broke ({error.strerror}); the frames before it are shown.",)
-        yield from decode_packet(stream, None, counts)
-
-    def _read_raw_frames(self, file: BinaryIO) -> None:
-        (width, height), fps = self.request["size"], self.request["fps"]
-        num_bytes = width * height * 3
-        self.send("open", is_live=False)
-
-        def frames() -> Frames:
-            count = 0
-            while len(data := file.read(num_bytes)) == num_bytes:
-                yield count / fps, lambda data=data: np.frombuffer(data, np.uint8).reshape(height, width, 3)
-                count += 1
-            if data:
-                self.warnings += (f"truncated: The last frame has {len(data)} of {num_bytes} bytes; left out.",)
-            if not count:
-                raise MediaError("failed:not_a_video", "Standard input ended before one whole frame. Check --size.")
-
-        self._send_looks(frames(), lambda: 1 / fps, None, offset=self.request["offset"], start=0.0)
-
-    def _read_camera(self) -> None:
-        """A camera of this machine, by arrival time, because the times of its driver are not reliable."""
-        import cv2
-
-        name = self.request["name"]
-        camera = cv2.VideoCapture(int(name))
-        if not camera.isOpened():
-            raise MediaError(
-                "failed:no_camera",
-                f"Camera {name} cannot be opened. The first camera is 0. Check that it is connected and that no other "
-                "program uses it.",
-            )
-        self.send("open", is_live=True)
-
-        def frames() -> Frames:
-            while True:
-                is_read, frame = camera.read()
-                if not is_read:
-                    raise MediaError("failed:lost", f"Camera {name} gives no more frames.")
-                yield time.monotonic(), lambda frame=frame: cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-        self._send_looks(frames(), lambda: 0.0, None, offset=self.request["offset"], start=0.0)
-
-    def _send_looks(
-        self,
-        frames: Frames,
-        last_duration: Callable[[], float],
-        probed: Probe | None,
-        *,
-        offset: float,
-        start: float,
-    ) -> None:
-        """Send every look from `start` on, as soon as it is known. A frame shown at several looks is converted once."""
-        rotation, aspect = (probed.rotation, probed.aspect) if probed else (0, 1.0)
-        previous, image = None, np.empty(0)
-        for look, frame in self.clock.sample(self._with_alive_messages(frames), last_duration):
-            if look < start - TOLERANCE:
-                continue
-            if frame is not previous:
-                previous, image = frame, self.transform(frame(), rotation, aspect)
-            self.send("looks", image[None], times=[look + offset], warnings=self.warnings)
-            self.last_message = time.monotonic()
-
-    def _with_alive_messages(self, frames: Frames) -> Frames:
-        """Passes the frames on and sends "alive" where none of them was a look for a while."""
-        for time_and_frame in frames:
-            if time.monotonic() - self.last_message > ALIVE_SECONDS:
-                self.send("alive")
-                self.last_message = time.monotonic()
-            yield time_and_frame
+    def _hash(self, path: str, observer: RingObserver) -> str:
+        """SHA-256 of the file, in hexadecimal, as the feature store computes it."""
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(HASH_CHUNK):
+                digest.update(chunk)
+                observer.on_packet()
+        return digest.hexdigest()
 
 
-def monotonic_times(frames: Frames, period: float) -> Frames:
-    """The frames with increasing times.
+def identity(path: str) -> tuple[int, ...] | None:
+    """What changes when a file is written or replaced: (device, inode, size, mtime_ns); None where there is no file."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
-    Where the clock of a stream goes back, stands still or jumps by more than MAX_JUMP, the time between the two
-    arrivals is used instead: at least `period`, the usual duration of a frame, and 1 ms, and at most MAX_JUMP.
+
+def failure_of(error: Exception, is_near_limit: bool) -> tuple[str, str]:
+    """(status, sentence) of an error of a decoder. Near the limit of the memory every error is one of memory."""
+    is_no_memory = (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem)
+    )
+    if is_no_memory or is_near_limit:
+        return OUT_OF_MEMORY
+    if isinstance(error, MediaError):
+        return error.status, str(error)
+    if isinstance(error, OSError | av.error.FFmpegError):
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return "failed:unreadable", f"The source cannot be read: {reason}."
+    return "failed:error", f"{type(error).__name__}: {error}"
+
+
+def limit_process(memory_bytes: int) -> None:
+    """Let this process take at most so much more address space, die first where memory ends, and leave no core file.
+
+    macOS does not enforce a limit of the address space; there the parent watches the memory.
     """
-    output_time = previous = None
-    previous_arrival = time.monotonic()
-    for timestamp, frame in frames:
-        arrival = time.monotonic()
-        if output_time is None or previous is None:
-            output_time = timestamp
-        elif 0 < timestamp - previous <= MAX_JUMP:
-            output_time += timestamp - previous
-        else:
-            output_time += min(MAX_JUMP, max(period, arrival - previous_arrival, 1e-3))
-        previous, previous_arrival = timestamp, arrival
-        yield output_time, frame
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory_bytes
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _open_address(request: dict[str, Any]) -> InputContainer:
-    """Opens an address by network protocols alone. Raises MediaError failed:unreachable."""
-    av.logging.set_level(av.logging.PANIC)
-    name = request["name"]
-    options = {"protocol_whitelist": PROTOCOLS}
-    if name.lower().startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"  # UDP loses packets without an error
-    try:
-        timeout = (request["patience"], request["patience"])  # of opening and of reading, in seconds
-        container = av.open(name, "r", container_options=options, metadata_errors="replace", timeout=timeout)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise MediaError(
-            "failed:unreachable",
-            f"{request['shown']} cannot be opened ({reason}). Check the address, the network and the password.",
-        ) from error
-    assert isinstance(container, InputContainer)
-    return container
+def is_near_limit() -> bool:
+    """Whether this process once took nearly all of the address space that it may."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform != "linux" or limit == resource.RLIM_INFINITY:
+        return False
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.partition("VmPeak:")[2].split()[0]) * 1024
+    return peak >= NEAR_LIMIT * limit
 
 
-def _open_pipe(file: BinaryIO) -> InputContainer:
-    """Opens a container that can be read once. Raises MediaError failed:not_a_video or failed:corrupt."""
-    av.logging.set_level(av.logging.PANIC)
-    head = file.read(HEAD_BYTES)
-    demuxers = find_demuxers(head)
-    if not head or demuxers is None or (is_text(head) and PLAYLIST.match(head.lstrip())):
-        problem = "Standard input is empty."
-        if head:
-            problem = f"Standard input does not begin like any known video format ({head[:12]!r})."
-        raise not_a_video(f"{problem} Raw frames need --size and --fps.")
-    try:
-        options = {"format_whitelist": demuxers, "protocol_whitelist": ""}
-        container = av.open(_PrefixedFile(head, file), "r", container_options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise MediaError(
-            "failed:corrupt",
-            f"The header of the stream cannot be read ({reason}). An MP4 can be read from a pipe only where its index "
-            "comes first. Send MPEG-TS, Matroska or Y4M.",
-        ) from error
-    assert isinstance(container, InputContainer)
-    return container
-
-
-class _PrefixedFile:
-    """The bytes that were read already, then the rest of the file. It cannot seek."""
-
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
-        self.head, self.file = head, file
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes, as soon as there are any."""
-        if self.head:
-            data, self.head = self.head[:count], self.head[count:]
-            return data
-        return self.file.read1(count)  # type: ignore[attr-defined]
-
-
-def _write(out: BinaryIO, message: dict[str, Any], pixels: bytes) -> None:
-    text = json.dumps(message).encode()
-    out.write(HEADER.pack(len(text), len(pixels)))
-    out.write(text)
-    out.write(pixels)
-    out.flush()
-
-
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process when its parent ends.
 
-    Linux does so itself, also while a decoder holds the GIL. On other systems a thread checks the parent.
+    Linux does so itself, also while a decoder holds the GIL, when the thread that started this process ends. A thread
+    checks the parent too, for other systems and for a parent that ended while this process was starting.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it ended before this line
+        os._exit(0)
 
     def check() -> None:
         while os.getppid() == parent:

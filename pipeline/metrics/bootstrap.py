@@ -11,7 +11,8 @@ not a point.
 
 A bootstrap collapses where every draw gives the same: 9 right of 9 would be "1.000 to 1.000". There, and with fewer
 than three groups, `ratio_interval` gives the Wilson interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22; Brown,
-Cai & DasGupta 2001, Statistical Science 16): 9 of 9 is 0.70 to 1.00.
+Cai & DasGupta 2001, Statistical Science 16): 9 of 9 is 0.70 to 1.00. Other metrics (AUROC, calibration error, BLEU)
+have no such rule, and where all draws give one value the interval is (nan, nan): nothing is known of the spread.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def ratio_interval(
     Examples. Accuracy: is-correct and None. Frame accuracy: correct frames and frames of each video. F1: 2 tp and
     2 tp + fp + fn of each video.
 
-    A share of counts gets the Wilson interval where all or none are right, and where there are fewer than three groups.
+    A share of counts gets the Wilson interval where all or none are right, where all groups have the same share, and
+    where there are fewer than three groups.
     Its n is the number of groups, because the items of one group may all be right for the same reason. Items that count
     nothing (a denominator of 0) make no group. is_share: false for means of other numbers (CIDEr-D, errors, nats),
     which have the bootstrap alone.
@@ -107,6 +109,7 @@ def ratio_interval(
     below = torch.ones_like(above) if denominators is None else torch.as_tensor(denominators, dtype=torch.float64)
     rows = torch.stack([above, below.detach()], 1)
     _check_level(level, repeats)
+    collapsed = float("nan"), float("nan")
     if is_share and _are_counts(rows):
         total, right = float(rows[:, 1].sum()), float(rows[:, 0].sum())
         counted = [i for i, weight in enumerate(rows[:, 1].tolist()) if weight]
@@ -115,7 +118,9 @@ def ratio_interval(
             num_groups = len({names[i] for i in counted})
             if num_groups < 3 or right in (0, total):
                 return wilson_interval(right / total, num_groups, level=level)
-    return sums_interval(_ratio, rows, groups, repeats=repeats, level=level, seed=seed)
+            collapsed = wilson_interval(right / total, num_groups, level=level)
+    interval = sums_interval(_ratio, rows, groups, repeats=repeats, level=level, seed=seed)
+    return collapsed if math.isnan(interval[0]) else interval
 
 
 def wilson_interval(share: float, count: float, *, level: float = 0.95) -> tuple[float, float]:
@@ -179,6 +184,8 @@ def _draws(num_groups: int, repeats: int, level: float, seed: int) -> Iterator[n
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
     values = values[~np.isnan(values)]
     if not len(values):
+        return float("nan"), float("nan")
+    if len(values) > 1 and np.ptp(values) <= 1e-12 * np.abs(values).max():  # every draw is the same: no interval
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -97,7 +97,8 @@ def _gaps(probabilities: Any, labels: Any, bins: int) -> Tensor:
     """(N, bins + 1): confidence minus is-correct in the bin of each row, and a last column of ones that counts rows."""
     table, targets = _probabilities(probabilities, labels)
     confidence, predicted = table.max(1)
-    index = torch.bucketize(confidence, torch.linspace(0, 1, bins + 1), right=True) - 1  # closed at the low end
+    borders = torch.arange(bins + 1) / bins  # linspace rounds: 0.2 would lie below its third border of 15
+    index = torch.bucketize(confidence, borders, right=True) - 1  # closed at the low end
     gaps = torch.zeros(len(table), bins, dtype=torch.float64)
     gaps[torch.arange(len(table)), index] = confidence.double() - (predicted == targets).double()
     return torch.cat([gaps, torch.ones(len(table), 1, dtype=torch.float64)], 1)

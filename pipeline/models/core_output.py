@@ -13,12 +13,12 @@ from pipeline.padded import Padded
 class CoreOutput:
     """The core's output for one window of a batch.
 
-    steps: (B, T, H), the output at every look. state: after the last valid step of each row. inputs: (B, T, P), the
-    input of the core, for heads that measure how unusual it is. raw: the raw sequences, for heads whose target is a
-    part of them (the next values, the next token).
+    steps: (B, T, H), the output at every look. state: after the last valid step of each row. features: (B, T, D), the
+    normalised features before the projection, for heads that measure how unusual they are. raw: the raw sequences, for
+    heads whose target is a part of them (the next values, the next token).
     """
 
     steps: Padded
     state: State
-    inputs: Padded | None = None
+    features: Padded | None = None
     raw: Raw = field(default_factory=dict)

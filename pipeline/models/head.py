@@ -10,16 +10,18 @@ over all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
 from pipeline.data.batch import Batch
-from pipeline.data.dataset import Target
-from pipeline.data.manifest_rows import Row
 from pipeline.models.core_output import CoreOutput
 from pipeline.models.prediction import Prediction, ScoredSpans
+
+if TYPE_CHECKING:  # answering reads no data set
+    from pipeline.data.dataset import Target
+    from pipeline.data.manifest_rows import Row
 
 Memory = Any
 """Its type depends on the head: sums and counts of logits, emissions, a Viterbi lattice. Tensors are batch first."""
@@ -119,15 +121,6 @@ class StreamEvaluatedHead(Protocol):
 
 
 @runtime_checkable
-class CalibratedHead(Protocol):
-    """A head that estimates how reliable its predictions are."""
-
-    def calibrate(self, train: Sequence[Result], validation: Sequence[Result]) -> str:
-        """Fit the calibration after training, from the head's results. Returns a sentence that says what was fitted."""
-        ...
-
-
-@runtime_checkable
 class AdversarialHead(Protocol):
     """A head that learns as a GAN: a generator and a critic."""
 
@@ -137,6 +130,9 @@ class AdversarialHead(Protocol):
     """The share of the training steps, from the first one on, in which the critic is not used."""
     is_adversarial: bool
     """Whether the critic is used now. The training sets it at every step."""
+    draw_of_step: float
+    """A random number in [0, 1), the same in all processes, that decides whether this step has a gradient penalty. The
+    training sets it at every step."""
 
     def stop_reason(self, means: Mapping[str, float]) -> str:
         """Why the training has failed, from the mean losses of the last steps; empty while it has not."""

@@ -38,6 +38,11 @@ class Mahalanobis(nn.Module):
         """Whether `fit` was called, on this module or on the one whose state it has loaded."""
         return bool(self.get_buffer("residual_precision") > 0)
 
+    def reset(self) -> None:
+        """The state before `fit`."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
     def fit(self, features: Tensor, classes: Tensor) -> None:
         """features: (N, D), classes: (N,) int64, of training samples. Every class has at least one sample."""
         means = self.get_buffer("means")

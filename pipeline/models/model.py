@@ -21,10 +21,20 @@ from pipeline.padded import Padded
 class Encoder(Protocol):
     """From the raw senses to one sequence (B, T, D). Every encoder is an nn.Module as well."""
 
+    feature_size: int
     output_size: int
 
-    def __call__(self, raw: Raw) -> Padded:
-        """The input of the core."""
+    @property
+    def has_frozen_features(self) -> bool:
+        """Whether nothing that learns makes the features, so no label has shaped them."""
+        ...
+
+    def features(self, raw: Raw) -> Padded:
+        """Normalised features (B, T, feature_size)."""
+        ...
+
+    def project(self, features: Padded) -> Padded:
+        """Features -> the input of the core (B, T, output_size)."""
         ...
 
 
@@ -65,9 +75,9 @@ class Model(nn.Module):
 
     def watch(self, raw: Raw, state: State | None = None) -> CoreOutput:
         """The output of the core for these windows. state: after the windows before them; None at the start."""
-        inputs = self.encoder(raw)
-        steps, state = self.core(inputs, state)
-        return CoreOutput(steps, state, inputs=inputs, raw=raw)
+        features = self.encoder.features(raw)
+        steps, state = self.core(self.encoder.project(features), state)
+        return CoreOutput(steps, state, features=features, raw=raw)
 
     def forward(
         self, batch: Batch, player: str = "model", state: State | None = None
@@ -75,7 +85,8 @@ class Model(nn.Module):
         """The loss terms, and the state after the batch.
 
         All heads share one pass of encoder and core. player: "model" for the terms of every head; the name of a head
-        with a critic for the terms of that critic alone. state: rows whose window is not their first continue from it.
+        with a critic for the terms of that critic alone, which trains neither encoder nor core. state: rows whose
+        window is not their first continue from it.
         """
         if state is not None:
             state = self.reset(state, [start == 0 for start in batch.starts])
@@ -83,7 +94,8 @@ class Model(nn.Module):
         if all(isinstance(head, AdversarialHead) and head.skips_core for head in heads):
             output = _output_without_core(batch.raw, self.core.initial_state(len(batch.sources)))
         else:
-            output = self.watch(batch.raw, state)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and player not in self.heads):
+                output = self.watch(batch.raw, state)
         terms = {term: value for head in heads for term, value in head.loss(output, batch, player).items()}
         return terms, output.state
 

@@ -1,4 +1,4 @@
-"""The environment of a run: device, processes, threads, seeds and signals.
+"""The environment of a run: device, processes, threads and seeds.
 
 In: the device and the threads of the config, and the environment variables of torchrun. Out: a `DistributedContext`. It
 knows nothing of models or data.
@@ -8,30 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from pipeline.config.base import ConfigError
+
+LONGEST_WAIT = timedelta(days=30)
+"""How long a process waits for the others where their work may take very different times. A backend's own limit is 10
+to 30 minutes. A process that has died ends the wait at once.
+"""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class DistributedContext:
     """One process among all processes of a run.
 
-    device: the device of its tensors. rank: its number. world_size: the number of processes.
+    device: the device of its tensors. rank: its number. world_size: the number of processes. patient: the group of all
+    processes that waits up to LONGEST_WAIT.
     """
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    patient: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -82,17 +89,30 @@ class DistributedContext:
 
     def gather(self, tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         """The tensors of every rank, in the order of the ranks, on the CPU."""
-        own = tuple(tensor.detach().cpu() for tensor in tensors)
+        return self.gather_objects(tuple(tensor.detach().cpu() for tensor in tensors))
+
+    def gather_objects(self, own: T) -> list[T]:
+        """The objects of every rank, in the order of the ranks. A rank may come hours later than another."""
         if self.world_size == 1:
             return [own]
-        gathered: list[Any] = [None] * self.world_size
-        dist.all_gather_object(gathered, own)
+        gathered = [own] * self.world_size
+        dist.all_gather_object(gathered, own, group=self.patient)
         return gathered
 
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Give every rank the buffers of rank 0. In training each rank has its own, such as a bank of its sequences."""
+        if self.world_size == 1:
+            return
+        buffers = [{name: buffer.cpu() for name, buffer in model.named_buffers()} if self.is_first else {}]
+        dist.broadcast_object_list(buffers, src=0, group=self.patient)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[0][name])
+
     def barrier(self) -> None:
-        """Wait until every rank calls this."""
+        """Wait until every rank calls this. A rank may come hours later than another."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
 
 
 @contextmanager
@@ -111,10 +131,13 @@ def distributed(device: str, threads: int) -> Iterator[DistributedContext]:
         torch.set_num_threads(threads)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    patient = None
     if world_size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+        patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        assert isinstance(patient, dist.ProcessGroup)
     try:
-        yield DistributedContext(chosen, rank, world_size)
+        yield DistributedContext(chosen, rank, world_size, patient)
     finally:
         if world_size > 1:
             dist.destroy_process_group()
@@ -144,36 +167,6 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int.from_bytes(digest, "big"))
 
 
-class Interrupted(Exception):
-    """A signal stopped the run, after its state was saved."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(number).name}. The state is saved. Run the same command again to continue."
-        )
-        self.exit_code = 128 + number
-
-
-class StopSignal:
-    """Catches SIGINT, SIGTERM and SIGUSR1 and keeps the number of the signal, which the loop checks between two steps.
-
-    A second SIGINT raises KeyboardInterrupt at once.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.number = number
-
-    def __enter__(self) -> StopSignal:
-        for number in self._previous:
-            signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+def draw_of_step(seed: int, step: int) -> float:
+    """A random number in [0, 1) that depends only on (seed, step): all ranks draw the same."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {step}".encode(), digest_size=6).digest(), "big") / 2**48

@@ -19,13 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config.training import TrainingSection
 from pipeline.data.batch import Batch
 from pipeline.data.dataset import RowDataset
-from pipeline.evaluation.evaluate_dataset import evaluate_dataset
+from pipeline.evaluation.evaluate_dataset import Evaluation, evaluate_dataset
 from pipeline.evaluation.monitor import monitor_of
 from pipeline.models.model import Model
 from pipeline.models.recurrent.core import Core
 from pipeline.models.recurrent.gate_saturation import gate_saturation
 from pipeline.training.adversarial import adversarial_heads, first_step, show, stop_reason
-from pipeline.training.distributed import DistributedContext, Interrupted, StopSignal, seed_step
+from pipeline.training.distributed import DistributedContext, seed_step
 from pipeline.training.epoch_line import EpochLine
 from pipeline.training.loader import count_steps, make_loader, make_sampler
 from pipeline.training.optimizer import PlayerOptimizer
@@ -37,9 +37,12 @@ from pipeline.training.resume import (
     trainable_weights,
     weights_to_save,
 )
+from pipeline.training.stop_signal import Interrupted, StopSignal
 from pipeline.training.tracking import Tracker
+from pipeline.training.train_step import train_step
 
 ADVERSARIAL_PATIENCE = 20  # rows of the log
+ASK_EVERY = 10  # steps after which several processes ask each other for signals
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def fit(session: Session, train: RowDataset, validation: RowDataset | None, work
     optimizers = _optimizers(model, settings, count_steps(sampler, settings.epochs))
     progress = load_state(session.tracker.folder, model, optimizers, data_digest(train, session.content), context)
     players = {player: _player_module(model, player, context) for player in optimizers}
-    load_epoch = make_loader(train, sampler, workers)
+    context.broadcast_buffers(model)
+    load_epoch = make_loader(train, sampler, workers, is_pinned=context.device.type == "cuda")
     first = progress.epoch + progress.batch / max(1, len(sampler))
     if validation is not None and progress.step == 0:
         _check_monitor(session, validation)
@@ -84,7 +88,10 @@ def fit(session: Session, train: RowDataset, validation: RowDataset | None, work
                 if not model.training:  # train() visits all modules of the CNN: 1/5 of a step where the CNN is frozen
                     model.train()
                 seed_step(settings.seed, progress.step, context.rank)
-                rates = _train_step(session, players, optimizers, batch, progress)
+                rates = train_step(model, players, optimizers, batch, progress, settings=settings, context=context)
+                if progress.step % settings.log_every == 0 or progress.batch == len(sampler):
+                    for optimizer in optimizers.values():
+                        optimizer.check()
                 if progress.step % settings.log_every == 0:
                     _check_adversarial(session, progress, _log_means(session, progress, rates))
                 if progress.step % settings.sample_every == 0 and context.is_first:
@@ -94,9 +101,12 @@ def fit(session: Session, train: RowDataset, validation: RowDataset | None, work
                     _end_epoch(session, progress, validation, first)
                 is_over = progress.is_finished or progress.epoch == settings.epochs
                 if is_over and context.world_size > 1:
+                    context.broadcast_buffers(model)
                     context.check_equal(trainable_weights(model).values(), progress.step)
                     session.log(f"{context.world_size} processes ended with equal weights")
-                signal_number = context.max(stop.number or 0)  # all ranks stop at one step, also after a signal to one
+                # all ranks stop at one step, also after a signal to one; to ask the others is a wait for all devices
+                is_asked = is_over or context.world_size == 1 or progress.step % ASK_EVERY == 0
+                signal_number = context.max(stop.number or 0) if is_asked else 0
                 if is_over or signal_number or progress.step % settings.save_every == 0:
                     session.tracker.sync()
                     save_state(session.tracker.folder, model, optimizers, progress, context)
@@ -126,8 +136,7 @@ def _check_monitor(session: Session, validation: RowDataset) -> None:
     model, setting = session.model, session.settings.monitor
     monitor = monitor_of({name: model.head(name) for name in model.heads}, setting)
     if setting is not None and not adversarial_heads(model):
-        batch_size, device = session.settings.batch_size, session.context.device
-        monitor.score(evaluate_dataset(model, validation, batch_size=batch_size, device=device).metrics())
+        monitor.score(_evaluate(session, validation).metrics())
     if setting is not None or len(model.heads) > 1:
         session.log(f"the best epoch is chosen by {monitor}")
 
@@ -161,63 +170,20 @@ def _player_module(model: Model, player: str, context: DistributedContext) -> nn
     for p in others:
         p.requires_grad_(False)
     devices = [context.device.index] if context.device.type == "cuda" else None
-    wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=len(players) > 1)
+    wrapped = DistributedDataParallel(
+        model,
+        device_ids=devices,
+        find_unused_parameters=len(players) > 1,
+        broadcast_buffers=False,  # a bank of sequences is large, and only evaluation reads it: see `broadcast_buffers`
+    )
     for p in others:
         p.requires_grad_(True)
     return wrapped
 
 
-def _train_step(
-    session: Session,
-    players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, PlayerOptimizer],
-    batch: Batch,
-    progress: Progress,
-) -> dict[str, float]:
-    """Update every player once. Adds losses and norms to the sums and counts the step; returns the learning rates."""
-    settings, context = session.settings, session.context
-    rates: dict[str, float] = {}
-    next_state = progress.core_state
-    heads = adversarial_heads(session.model)
-    for head in heads.values():
-        head.is_adversarial = not head.pretrain_share or progress.step >= optimizers["model"].restart_step
-    for player, module in players.items():
-        if player in heads and not heads[player].is_adversarial:
-            continue
-        with torch.autocast(context.device.type, torch.bfloat16, enabled=_is_bf16(settings, context)):
-            terms, state = module(batch, player, progress.core_state)
-            loss = torch.stack(list(terms.values())).sum()
-        numbers = optimizers[player].step(loss, progress.step)
-        losses = {f"loss/{name}": float(value.detach()) for name, value in terms.items()}
-        of_player = {_player_key(player, name): value for name, value in numbers.items()}
-        rates |= {name: value for name, value in of_player.items() if "grad_norm" not in name}
-        norms = {name: value for name, value in of_player.items() if "grad_norm" in name}
-        for name, value in {_player_key(player, "loss"): float(loss.detach()), **losses, **norms}.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + value
-        if settings.tbptt and player == "model":
-            next_state = tuple(s.detach() for s in state)
-    if settings.tbptt:
-        progress.core_state = next_state
-    progress.step, progress.batch, progress.count = progress.step + 1, progress.batch + 1, progress.count + 1
-    return rates
-
-
-def _player_key(player: str, name: str) -> str:
-    """The key of a number of one player in metrics.jsonl: "lr" of the model, "critic_lr/clip" of the critic of `clip`.
-
-    Numbers of two players are never added up.
-    """
-    return name if player == "model" else f"critic_{name}/{player}"
-
-
-def _is_bf16(settings: TrainingSection, context: DistributedContext) -> bool:
-    is_supported = context.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return is_supported if settings.precision == "auto" else settings.precision == "bf16"
-
-
 def _log_means(session: Session, progress: Progress, rates: Mapping[str, float]) -> dict[str, float]:
     """Log a row with the means over the steps since the last row and over the ranks. Returns the means."""
-    means = {name: value / progress.count for name, value in session.context.mean(progress.sums).items()}
+    means = {name: value / progress.count for name, value in session.context.mean(progress.read_sums()).items()}
     progress.sums, progress.count, progress.recent_loss = {}, 0, means["loss"]
     _log_row(session, progress, "train", {**means, **rates})
     return means
@@ -261,12 +227,12 @@ def _end_epoch(session: Session, progress: Progress, validation: RowDataset | No
     notes = "" if validation is None else _validate(session, progress, validation)
     if progress.best_epoch == progress.epoch:
         notes += "   best so far"
-    loss = progress.sums["loss"] / progress.count if progress.count else progress.recent_loss
+    loss = progress.read_sums()["loss"] / progress.count if progress.count else progress.recent_loss
     session.log(
         EpochLine.of(
             progress.epoch + 1,
             settings.epochs,
-            loss=float(loss),
+            loss=loss,
             seconds=time.monotonic() - session.started,
             first=first,
             notes=notes,
@@ -281,7 +247,8 @@ def _end_epoch(session: Session, progress: Progress, validation: RowDataset | No
 def _validate(session: Session, progress: Progress, validation: RowDataset) -> str:
     """Evaluate on the validation rows and log the row. Returns the scores as a text."""
     model, settings, context = session.model, session.settings, session.context
-    evaluation = evaluate_dataset(model, validation, batch_size=settings.batch_size, device=context.device)
+    context.broadcast_buffers(model)
+    evaluation = _evaluate(session, validation)
     metrics = evaluation.metrics()
     monitor = monitor_of(evaluation.heads, settings.monitor)
     score = (context.broadcast(monitor.score(metrics)), context.broadcast(-evaluation.loss))
@@ -294,6 +261,12 @@ def _validate(session: Session, progress: Progress, validation: RowDataset) -> s
     _log_row(session, progress, "val", {"loss": evaluation.loss, **_numbers(metrics)})
     scores = "".join(f"   {n} {h.monitor} {metrics[n][h.monitor]:.3f}" for n, h in evaluation.heads.items())
     return f"   validation:{scores}   loss {evaluation.loss:.3f}"
+
+
+def _evaluate(session: Session, validation: RowDataset) -> Evaluation:
+    """Evaluate on the validation rows, which the processes share."""
+    batch_size, context = session.settings.batch_size, session.context
+    return evaluate_dataset(session.model, validation, batch_size=batch_size, device=context.device, processes=context)
 
 
 def _numbers(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -41,13 +41,17 @@ def count_steps(sampler: Sampler, epochs: int) -> int:
     return total
 
 
-def make_loader(train: RowDataset, sampler: Sampler, workers: int) -> Callable[[], Iterator[Batch]]:
-    """A function that yields the batches of the sampler's current epoch. workers: processes that read rows; 0: none.
+def make_loader(
+    train: RowDataset, sampler: Sampler, workers: int, *, is_pinned: bool = False
+) -> Callable[[], Iterator[Batch]]:
+    """A function that yields the batches of the sampler's current epoch, on the CPU. workers: processes that read rows;
+    0: none. is_pinned: in pinned memory, from which a copy to a GPU does not keep the CPU waiting.
 
     Raises ConfigError where the path of the temporary folder is too long for workers.
     """
     if workers == 0:
-        return lambda: (collate([train[key] for key in keys]) for keys in sampler)
+        finish: Callable[[Batch], Batch] = Batch.pin_memory if is_pinned else lambda batch: batch
+        return lambda: (finish(collate([train[key] for key in keys])) for keys in sampler)
     if len(os.fsencode(tempfile.gettempdir())) > MAX_TEMPORARY_PATH:
         raise ConfigError(
             f"data.workers is {workers}, and workers send their batches by sockets in the temporary folder "
@@ -61,6 +65,7 @@ def make_loader(train: RowDataset, sampler: Sampler, workers: int) -> Callable[[
         num_workers=workers,  # type: ignore[arg-type]
         multiprocessing_context="spawn",
         persistent_workers=True,
+        pin_memory=is_pinned,
         worker_init_fn=_ignore_signals,
     )
     return lambda: iter(loader)

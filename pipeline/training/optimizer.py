@@ -35,7 +35,8 @@ class PlayerOptimizer:
     """AdamW over the parameters of one player.
 
     Weights decay; biases and norms, which have one dimension, do not. The weights of the CNN get the learning rate
-    times backbone_lr_factor.
+    times backbone_lr_factor. From the first loss or gradient on that is not finite, no weight changes any more. `check`
+    says so: it reads from the device, and `step` does not.
     """
 
     def __init__(
@@ -72,29 +73,45 @@ class PlayerOptimizer:
         self._backbone = [p for (is_backbone, _), group in groups.items() if is_backbone for p in group]
         self.warmup, self.grad_clip = warmup, grad_clip
         self.total_steps, self.restart_step = total_steps, restart_step
+        self._failure: Tensor | None = None  # of the first step: whether it has failed, its number, loss and norm
 
-    def step(self, loss: Tensor, step: int) -> dict[str, float]:
+    def step(self, loss: Tensor, step: int) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Update the parameters once, by the gradient of `loss`.
 
-        Returns grad_norm, the norm of the gradient before clipping, and lr; where the CNN learns also its own norm and
-        rate, backbone_grad_norm and backbone_lr. Raises FloatingPointError for a loss or a
-        gradient that is not finite, before any parameter has changed.
+        Returns norms and rates: grad_norm, the norm of the gradient before clipping, and lr; where the CNN learns also
+        its own, backbone_grad_norm and backbone_lr.
         """
-        if not torch.isfinite(loss):
-            raise FloatingPointError(_not_finite("loss", float(loss.detach()), step))
         factor = schedule(step, self.total_steps, self.warmup, self.restart_step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         gradients = [p.grad for p in self._backbone if p.grad is not None]
-        norms = {"backbone_grad_norm": float(nn.utils.get_total_norm(gradients))} if gradients else {}
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.grad_clip))
-        if not math.isfinite(norm):
-            raise FloatingPointError(_not_finite("norm of the gradient", norm, step))
+        norms = {"backbone_grad_norm": nn.utils.get_total_norm(gradients)} if gradients else {}
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.grad_clip).to(loss.device)
+        self._note_failure(loss.detach(), norm, step)
         self.optimizer.step()
         groups = zip(self._prefixes, self.optimizer.param_groups, strict=True)
-        return {"grad_norm": norm, **norms, **{f"{prefix}lr": group["lr"] for prefix, group in groups}}
+        return {"grad_norm": norm, **norms}, {f"{prefix}lr": group["lr"] for prefix, group in groups}
+
+    def _note_failure(self, loss: Tensor, norm: Tensor, step: int) -> None:
+        """Keep the first step whose loss or norm is not finite. AdamW changes no weight where `found_inf` is 1, as for
+        the gradient scaler of torch.
+        """
+        is_finite = (loss + norm).isfinite()
+        now = torch.stack([(~is_finite).double(), torch.full_like(loss, step, dtype=torch.float64), loss, norm])
+        self._failure = now if self._failure is None else torch.where(self._failure[0] > 0, self._failure, now)
+        self.optimizer.found_inf = self._failure[0].float()  # type: ignore[attr-defined]
+
+    def check(self) -> None:
+        """Raise FloatingPointError where the loss or the gradient of a step was not finite, with that step."""
+        if self._failure is None:
+            return
+        has_failed, step, loss, norm = self._failure.tolist()
+        if has_failed:
+            is_loss = not math.isfinite(loss)
+            name, value = ("loss", loss) if is_loss else ("norm of the gradient", norm)
+            raise FloatingPointError(_not_finite(name, value, int(step)))
 
     def state_dict(self) -> dict[str, Any]:
         """The state to resume from."""

@@ -43,13 +43,22 @@ class Progress:
     best_score: tuple[float, float] = (-float("inf"), -float("inf"))
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float | Tensor] = field(default_factory=dict)
     count: int = 0
     data_digest: str = ""
     is_finished: bool = False
     failed_rows: int = 0
     core_state: State | None = None
     recent_loss: float = 0.0
+
+    def read_sums(self) -> dict[str, float]:
+        """The sums as numbers, from now on. Those on the device come in one read, for which the CPU waits."""
+        numbers = {name: 0.0 if isinstance(value, Tensor) else value for name, value in self.sums.items()}
+        on_device = {name: value for name, value in self.sums.items() if isinstance(value, Tensor)}
+        if on_device:
+            numbers |= zip(on_device, torch.stack(list(on_device.values())).tolist(), strict=True)
+        self.sums = {**numbers}
+        return numbers
 
 
 def data_digest(train: RowDataset, content: str = "") -> str:
@@ -81,8 +90,12 @@ def save_state(
     progress: Progress,
     context: DistributedContext,
 ) -> None:
-    """Write resume.pt. Every rank calls this; rank 0 writes the core states of all ranks."""
-    progress.sums = context.mean(progress.sums)  # on every rank, so that a resumed run has the same sums
+    """Write resume.pt. Every rank calls this; rank 0 writes the core states of all ranks. Raises FloatingPointError
+    where a step was not finite, see `PlayerOptimizer`.
+    """
+    for optimizer in optimizers.values():
+        optimizer.check()
+    progress.sums = {**context.mean(progress.read_sums())}  # on every rank, so that a resumed run has the same sums
     core_states = None if progress.core_state is None else context.gather(progress.core_state)
     if context.is_first:
         state: dict[str, Any] = {

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import cv2
@@ -24,6 +25,20 @@ import numpy as np
 from pipeline.atomic import write_atomic
 from pipeline.libraries import import_wandb
 
+_INIT_SECONDS = 20.0
+_FINISH_SECONDS = 300.0
+"""How long W&B may take to start, and to send at the end what is left. By default it waits 90 s, and for ever."""
+_SETTINGS = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "program": "unreel",
+}
 WandbMode = Literal["auto", "online", "offline", "off"]
 MetricsRow = Mapping[str, Any]
 
@@ -84,6 +99,7 @@ class Tracker:
         self.folder, self.path, self.is_active = folder, folder / "metrics.jsonl", is_active
         self._message = log
         self._wandb: Any = None
+        self._is_online = False
         if not is_active:
             return
         rows = _rows_until(self.path, from_step) if from_step is not None else []
@@ -165,6 +181,9 @@ class Tracker:
             return
         self._file.close()
 
+        if self._is_online and self._wandb is not None:
+            self._message(f"Weights & Biases: sending what is left, at most {_FINISH_SECONDS:g} s")
+
         def finish(run: Any) -> None:
             run.finish(exit_code=exit_code)
 
@@ -181,9 +200,11 @@ class Tracker:
 
     def _stop_wandb(self, error: Exception) -> None:
         self._wandb = None
+        runs = sorted(self.folder.glob("wandb/*run-*"), key=lambda run: run.name.partition("run-")[2])
+        sync = f" `wandb sync {runs[-1]}` sends what W&B has kept of them." if runs else ""
         self._message(
             f"Weights & Biases stopped ({type(error).__name__}: {error}). The run continues. All rows are in "
-            f"{self.path.name}."
+            f"{self.path.name}.{sync}"
         )
 
     def _start_wandb(
@@ -204,38 +225,50 @@ class Tracker:
         if mode == "auto":
             mode = "online" if os.environ.get("WANDB_API_KEY") or _is_logged_in(wandb.login) else "offline"
         run_id = _run_id(self.folder)
+        options: dict[str, Any] = {
+            "dir": str(self.folder),
+            "project": project,
+            "name": redact(name or self.folder.name),
+            "id": run_id,
+            "tags": redact(tags),
+            "resume": "allow",
+            "config": redact(config),
+        }
+        if mode == "online" and not self._init_online(wandb, options):
+            mode = "offline"
+        was_unsynced = _remove_unsynced(self.folder / "wandb", run_id)
         if mode == "offline":
-            _remove_unsynced(self.folder / "wandb", run_id)
             wandb.setup(wandb.Settings(mode="offline"))  # else `init` opens a session for its telemetry first
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            save_code=False,
-            x_disable_stats=True,
-            x_disable_machine_info=True,
-            x_disable_meta=True,
-            program="unreel",
-        )
-        self._wandb = wandb.init(
-            dir=str(self.folder),
-            project=project,
-            name=redact(name or self.folder.name),
-            id=run_id,
-            mode=mode,
-            tags=redact(tags),
-            resume="allow",
-            config=redact(config),
-            settings=settings,
-        )
+            self._wandb = wandb.init(mode="offline", settings=wandb.Settings(**_SETTINGS), **options)
         self._wandb.define_metric("step")
         self._wandb.define_metric("*", step_metric="step")
-        if mode == "offline":  # the file of a killed process may lack its last block, so all rows are logged again
+        if mode == "offline" or was_unsynced:  # a killed process may not have written its last block
             for row in rows:
                 self._wandb.log(_wandb_row(row))
         where = f", in {self.folder / 'wandb'}." if mode == "offline" else "."
         self._message(f"Weights & Biases: {mode}, run {run_id}{where}")
+
+    def _init_online(self, wandb: ModuleType, options: Mapping[str, Any]) -> bool:
+        """Start the online run. Where the server does not answer in time, or refuses, the user learns it: false."""
+        seconds = float(os.environ.get("WANDB_INIT_TIMEOUT") or _INIT_SECONDS)
+        self._message(f"Weights & Biases: waiting for an answer of the server, at most {seconds:g} s")
+        before = {*(self.folder / "wandb").glob("*")}
+        settings = wandb.Settings(
+            **_SETTINGS, init_timeout=seconds, finish_timeout=_FINISH_SECONDS, finish_timeout_raises=True
+        )
+        try:
+            self._wandb = wandb.init(mode="online", settings=settings, **options)
+        except Exception as error:  # of wandb, of its service process, or of the network
+            wandb.teardown()  # its service process still holds the run, also one that it has from its parent
+            os.environ.pop("WANDB_SERVICE", None)
+            for folder in {*(self.folder / "wandb").glob("run-*")} - before:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._message(
+                f"Weights & Biases: no run on the server ({type(error).__name__}: {_first_line(error)}). Nothing is "
+                f"lost: an offline run waits for `wandb sync {self.folder / 'wandb'}/offline-run-*`."
+            )
+        self._is_online = self._wandb is not None
+        return self._is_online
 
 
 def _wandb_row(row: MetricsRow) -> dict[str, float]:
@@ -249,11 +282,15 @@ def _wandb_row(row: MetricsRow) -> dict[str, float]:
 
 
 def _is_logged_in(login: Callable[..., bool]) -> bool:
-    """Whether W&B finds credentials that its server accepts. A server that does not respond must not stop a run."""
+    """Whether W&B finds credentials, in the user's home or in the environment. The server is not asked."""
     try:
-        return login(prompt=False)
-    except Exception:  # the exceptions of its network libraries have no common class
+        return login(prompt=False, verify=False)
+    except Exception:  # a broken file of credentials must not stop a run
         return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _run_id(folder: Path) -> str:
@@ -263,11 +300,15 @@ def _run_id(folder: Path) -> str:
     return path.read_text().strip()
 
 
-def _remove_unsynced(folder: Path, run_id: str) -> None:
-    """Remove offline runs that were never sent. The new run logs all their rows again, so no row is there twice."""
-    for run in folder.glob(f"offline-run-*-{run_id}"):
-        if not any(run.glob("*.synced")):
-            shutil.rmtree(run, ignore_errors=True)
+def _remove_unsynced(folder: Path, run_id: str) -> bool:
+    """Remove offline runs that were never sent. The new run logs all their rows again, so no row is there twice.
+
+    Returns whether there were any.
+    """
+    unsynced = [run for run in folder.glob(f"offline-run-*-{run_id}") if not any(run.glob("*.synced"))]
+    for run in unsynced:
+        shutil.rmtree(run, ignore_errors=True)
+    return bool(unsynced)
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, Any]]:

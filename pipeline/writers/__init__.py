@@ -12,7 +12,6 @@ from pipeline.writers.csv import CsvWriter
 from pipeline.writers.cues import heads_with_spans
 from pipeline.writers.elan import to_eaf
 from pipeline.writers.jsonl import JsonlWriter
-from pipeline.writers.parquet import ParquetWriter
 from pipeline.writers.per_video import PerVideoWriter
 from pipeline.writers.subtitles import to_srt, to_webvtt
 from pipeline.writers.table_rows import Heads
@@ -32,10 +31,17 @@ class Writer(Protocol):
         ...
 
 
+def _open_parquet(path: Path, heads: Heads) -> Writer:
+    """The writer of Parquet, whose library takes long to import."""
+    from pipeline.writers.parquet import ParquetWriter
+
+    return ParquetWriter(path, heads)
+
+
 WRITERS: Mapping[Format, tuple[str, Callable[[Path, Heads], Writer]]] = {
     "jsonl": ("predictions.jsonl", JsonlWriter),
     "csv": ("predictions.csv", CsvWriter),
-    "parquet": ("predictions.parquet", ParquetWriter),
+    "parquet": ("predictions.parquet", _open_parquet),
     "srt": ("srt", partial(PerVideoWriter, suffix=".srt", render=to_srt)),
     "vtt": ("vtt", partial(PerVideoWriter, suffix=".vtt", render=to_webvtt)),
     "elan": ("elan", partial(PerVideoWriter, suffix=".eaf", render=to_eaf)),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import AtomicFile
+from pipeline.media.clip import ANSWERED
 from pipeline.writers.cues import heads_with_spans
 from pipeline.writers.output_names import UniqueNames
 from pipeline.writers.table_rows import Heads, escape_surrogates
@@ -32,13 +33,12 @@ class ActivityNetWriter:
     def write(self, row: dict[str, Any]) -> None:
         """Write the spans of one video, those of all heads together, by start."""
         name = self._names.assign(escape_surrogates(row["path"]))
-        if row["status"].startswith("failed"):
+        if row["status"] not in ANSWERED:
             return
         spans = [(span, head) for head in self._heads for span in (row.get(head) or {}).get("spans") or []]
         spans.sort(key=lambda span_and_head: span_and_head[0]["start"])
         entries = escape_surrogates([self._entry(span, head) for span, head in spans])
         self._file.write(("\n" if self._is_first else ",\n") + f"{json.dumps(name)}: {json.dumps(entries)}")
-        self._file.flush()
         self._is_first = False
 
     def close(self) -> Path:

@@ -17,7 +17,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes before it, so that r
 class CsvWriter:
     """UTF-8 with a header. A text that begins with = + - @, a tab or a carriage return gets a leading apostrophe.
 
-    A row is in `<name>.partial` as soon as it is written. `close` gives the file its name.
+    `close` gives the file its name.
     """
 
     def __init__(self, path: Path, heads: Heads) -> None:
@@ -27,9 +27,8 @@ class CsvWriter:
         self._csv.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Write one line and flush it."""
+        """Write one line."""
         self._csv.writerow({name: _cell(v) for name, v in escape_surrogates(flatten(row, self.heads)).items()})
-        self._file.flush()
 
     def close(self) -> Path:
         """Give the file its name. Returns its path."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mimetypes
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from urllib.parse import quote
 from xml.etree import ElementTree as xml
 
@@ -17,6 +16,7 @@ from pipeline.writers.cues import Cue
 
 _SCHEMA_URL = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _INSTANCE_URL = "http://www.w3.org/2001/XMLSchema-instance"
+_DATE = "1970-01-01T00:00:00+00:00"  # the schema needs one, and equal answers give equal files
 _TIER_TYPE = "default-lt"  # ELAN's name of the tier type with free times
 _MIME_TYPES = mimetypes.MimeTypes()  # Python's own list, the same on every machine
 
@@ -27,8 +27,7 @@ def to_eaf(path: str, cues: Sequence[Cue], heads: Sequence[str]) -> str:
     It refers to its video in the same folder: ELAN looks there, and asks for the video where it is not found. The
     annotations of a tier cannot overlap; where the cues of a head do, a second tier `head 2` has the others.
     """
-    written = datetime.now(UTC).isoformat(timespec="seconds")
-    root = xml.Element("ANNOTATION_DOCUMENT", AUTHOR="unreel", DATE=written, FORMAT="3.0", VERSION="3.0")
+    root = xml.Element("ANNOTATION_DOCUMENT", AUTHOR="unreel", DATE=_DATE, FORMAT="3.0", VERSION="3.0")
     root.set("xmlns:xsi", _INSTANCE_URL)
     root.set("xsi:noNamespaceSchemaLocation", _SCHEMA_URL)
     header = xml.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")

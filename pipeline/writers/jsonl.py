@@ -11,16 +11,15 @@ from pipeline.writers.table_rows import Heads, escape_surrogates
 
 
 class JsonlWriter:
-    """A row is in `<name>.partial` as soon as it is written. `close` gives the file its name."""
+    """`close` gives the file its name."""
 
     def __init__(self, path: Path, heads: Heads) -> None:
         self._output = AtomicFile(path)
         self._file = open(self._output.partial, "w", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
-        """Write one line and flush it."""
+        """Write one line."""
         self._file.write(json.dumps(escape_surrogates(row), ensure_ascii=True) + "\n")
-        self._file.flush()
 
     def close(self) -> Path:
         """Give the file its name. Returns its path."""

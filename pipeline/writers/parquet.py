@@ -35,7 +35,7 @@ _GROUP_SIZE = 1000  # rows in a row group, which are in memory together
 
 
 class ParquetWriter:
-    """The columns and types depend on the heads alone. Rows reach `<name>.partial` in groups of 1000."""
+    """The columns and types depend on the heads alone. Rows are written in groups of 1000."""
 
     def __init__(self, path: Path, heads: Heads) -> None:
         self.heads, self._output = heads, AtomicFile(path)
@@ -54,11 +54,11 @@ class ParquetWriter:
             ]
         )
         self._file = pq.ParquetWriter(self._output.partial, self._schema)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[pa.Table] = []
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add one row; a full group is written."""
-        self._rows.append(escape_surrogates(flatten(row, self.heads)))
+        """Add one row; a full group is written. A row that does not fit the columns raises, and the others stay."""
+        self._rows.append(pa.Table.from_pylist([escape_surrogates(flatten(row, self.heads))], schema=self._schema))
         if len(self._rows) == _GROUP_SIZE:
             self._write_group()
 
@@ -70,5 +70,5 @@ class ParquetWriter:
 
     def _write_group(self) -> None:
         if self._rows:
-            self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._file.write_table(pa.concat_tables(self._rows).combine_chunks())
             self._rows = []

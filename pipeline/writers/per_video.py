@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_atomic
+from pipeline.media.clip import ANSWERED
 from pipeline.writers.cues import Cue, cues, heads_with_spans
 from pipeline.writers.output_names import UniqueNames, file_system_key, safe_path
 from pipeline.writers.table_rows import Heads
@@ -31,7 +32,7 @@ class PerVideoWriter:
         """Write the file of one row."""
         name = self._names.assign(safe_path(row["path"], reserved=(self.suffix, ".partial")))
         path = self.folder / (name + self.suffix)
-        if row["status"].startswith("failed"):
+        if row["status"] not in ANSWERED:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Promise `first-hour`: what a person meets in the first hour.
 
 First part: 42 plausible mistakes. Each ends with an exit code that is not 0, a sentence that names the value and says
-what to do, no traceback, and with every file as it was.
+what to do, no traceback, and with every file as it was. Second part (`first_hour_path`): a folder of one's own ->
+`unknown` for a foreign video -> a verdict.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from pathlib import Path
 
 import proof_tools
 from first_hour_mistakes import MISTAKES, SMALL, Mistake, make_workplace
+from first_hour_path import TIMEOUT, first_hour_path
 
 
 def first_hour(data: Path, seeds: int) -> tuple[str, bool]:
-    """Make every mistake of the table in a folder with videos and a finished run."""
+    """Make every mistake of the table in a folder with videos and a finished run; then go the way without one."""
     work = proof_tools.fresh_folder("first-hour").resolve()
     right = count_right_mistakes(work / "mistakes")
-    # The second part (a folder of one's own -> `unknown` for a foreign video -> verdict) comes here.
-    return f"{right} of {len(MISTAKES)} mistakes give their exit code and sentence, and lose nothing", (
-        right == len(MISTAKES) >= 40
-    )
+    path, holds = first_hour_path(data, work / "own")
+    figure = f"{right} of {len(MISTAKES)} mistakes give their exit code and sentence, and lose nothing; {path}"
+    return figure, holds and right == len(MISTAKES) >= 40
 
 
 def count_right_mistakes(folder: Path) -> int:
@@ -72,11 +73,23 @@ def run(mistake: Mistake, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipeline.cli", *shlex.split(mistake.command)]
     if mistake.stdin is None:
         return subprocess.run(
-            command, cwd=folder, env=environment(folder), capture_output=True, text=True, stdin=subprocess.DEVNULL
+            command,
+            cwd=folder,
+            env=environment(folder),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT,
         )
     with subprocess.Popen(["cat", mistake.stdin], cwd=folder, stdout=subprocess.PIPE) as pipe:
         return subprocess.run(
-            command, cwd=folder, env=environment(folder), capture_output=True, text=True, stdin=pipe.stdout
+            command,
+            cwd=folder,
+            env=environment(folder),
+            capture_output=True,
+            text=True,
+            stdin=pipe.stdout,
+            timeout=TIMEOUT,
         )
 
 

@@ -111,7 +111,7 @@ MISTAKES: dict[str, Mistake] = {
         "predict dance.gif --model runs/done --out o", 1, "If it is an animation, make a video of it (ffmpeg"
     ),
     "video misspelled": Mistake(
-        "predict videos/lfet/0.mp4 --model runs/done --out o", 1, "Did you mean 'videos/left/0.mp4'?"
+        "predict videos/lfet/0.mp4 --model runs/done --out o", 2, "Did you mean 'videos/left/0.mp4'?"
     ),
     "cut video": Mistake("predict cut.mp4 --model runs/done --out o", 1, "cut.mp4: failed:"),
     "MP4 through a pipe": Mistake(

@@ -150,7 +150,7 @@ class ClipEvaluator:
         """The class of each clip, from the CNN's features (T, D)."""
         labels = []
         for clip in features:
-            predictions, _ = self._predictor._predict("series", iter([clip.astype(np.float32)]))
+            predictions = self._predictor.predict_sequence("series", clip.astype(np.float32))
             labels.append(predictions["action"].label)  # type: ignore[attr-defined]
         return labels
 

@@ -18,7 +18,7 @@ SETTINGS = (
     "heads={clip: {kind: generate, hidden: 32, diff_augment: 0.5, gradient_penalty: 1, gradient_penalty_share: 0.3}}",
     "data.read=features",
     "data.validation_share=0",
-    "training.epochs=6",
+    f"training.epochs={proof_tools.SIZE.pick(6, 3)}",
     "training.patience=null",
     "training.betas=[0, 0.99]",
     "training.critic_lr_factor=1.5",
@@ -58,9 +58,9 @@ def _resumes(work: Path, manifest: Path, seed: int) -> bool:
     )
     holds = [set(optimizers) == {"model", "clip"} and any("average" in name for name in weights)]
     stops = [(signal.SIGKILL, step) for step in (4, EPOCH_STEPS + 4, 3 * EPOCH_STEPS + 8)]
-    holds.append(same_runs(whole, training.train_interrupted("killed", proof_tools.SIZE.some(stops))))
-    stops = [(signal.SIGTERM, 2 * EPOCH_STEPS + 5)]
-    holds.append(same_runs(whole, training.train_interrupted("terminated", stops)))
+    interruptions = {"killed": stops, "terminated": [(signal.SIGTERM, 2 * EPOCH_STEPS + 5)]}
+    for name in proof_tools.SIZE.some([*interruptions]):
+        holds.append(same_runs(whole, training.train_interrupted(name, proof_tools.SIZE.some(interruptions[name]))))
     other = Training(work / f"other{seed}", manifest, [*SETTINGS, f"training.seed={seed + 1000}"]).train("whole")
     holds.append(not same_runs(whole, other, "another seed (must differ)"))
     return all(holds)

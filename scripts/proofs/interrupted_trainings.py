@@ -33,6 +33,7 @@ COMMON = (
     "core.recurrent_dropout=0.1",
     "data.validation_share=0.2",
     "evaluation.baselines=false",
+    *proof_tools.SIZE.pick([], ["evaluation.cross_calibrate=false", "evaluation.order_controls=false"]),
     "training.batch_size=8",
     f"training.epochs={MAX_EPOCHS}",
     "training.patience=4",

@@ -17,6 +17,21 @@ Proof = tuple[str, bool | None]
 """The result as text, and whether the bar holds; None where it is only reported."""
 
 
+class Promise(NamedTuple):
+    """One promise.
+
+    where: module:function in scripts/proofs. It is called with (data, seeds) and returns (result, whether the bar
+    holds). The latter is None where the result is only reported. seeds: how many seeds it takes by default, as many as
+    the table of docs/results.md has; None where it cannot use seeds.
+    """
+
+    name: str
+    promise: str
+    bar: str
+    where: str
+    seeds: int | None = None
+
+
 class Asked(NamedTuple):
     """The options of the command. seeds: None where SEEDS was left out."""
 

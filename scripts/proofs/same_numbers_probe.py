@@ -137,7 +137,7 @@ def _answers(tree: Tree, checkpoint: Any, settings: dict[str, Any]) -> Any:
             wishes = {"length": 6, "samples": 2, "temperature": 0.8, "top_k": 5}
             found["goes_on"] = [go_on(checkpoint, device, prompt="Ann", seed=seed, **wishes) for seed in (0, 1)]
         return found
-    found = {"files": [tree.member(predictor, "predict_file")(manifest.parent / row["path"]) for row in rows]}
+    found = {"files": [tree.answer_file(predictor, manifest.parent / row["path"]) for row in rows]}
     core, is_series = settings["core"], encoder["kind"] == "series"
     if is_series and core["cell"] != "mean" and not core.get("bidirectional") and {"classify", "segment"} & set(kinds):
         stream = tree.get("pipeline.inference.stream:Stream")(checkpoint, device, lag_seconds=0.5, smooth_seconds=0.4)

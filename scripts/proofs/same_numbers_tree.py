@@ -60,6 +60,12 @@ class Tree:
             found[place] = value
         return function(*given, **found)
 
+    def answer_file(self, predictor: Any, path: Path) -> Any:
+        """The answer for one file: by a method of the old predictor, by the engine of a new tree."""
+        if any(hasattr(predictor, name) for name in MEMBERS["predict_file"]):
+            return self.member(predictor, "predict_file")(path)
+        return self.get("pipeline.inference.engine:answer_file")(path, predictor)
+
     def config(self, settings: Mapping[str, Any]) -> Any:
         """A config of new names, checked by the tree."""
         values = dict(settings) if self.names == "new" else old_settings(settings)

@@ -33,6 +33,11 @@ JOBS: dict[str, tuple[str, ...]] = {
     "train": ("train", VIDEOS, "run=runs/clips", *SMALL, "data.workers=1"),
     "evaluate": ("evaluate", "runs/clips"),
     "predict": ("predict", "../data/clips", "--model", "runs/clips", "--out", "out/clips", "--format", *FORMATS[:3]),
+    "predict part 0": ("predict", "../data/clips", "--model", "runs/clips", "--out", "out/parts", "--shard", "0/2"),
+    "predict part 1": ("predict", "../data/clips", "--model", "runs/clips", "--out", "out/parts", "--shard", "1/2"),
+    "merge": ("merge", "out/parts"),
+    "status": ("status", "out/parts"),
+    "verify": ("verify", "out/clips", "--sample", "20%"),
     "watch": ("watch", "../data/one.mp4", "--model", "runs/clips"),
     "train a timeline": (
         *("train", "puppets/timeline.yaml", f"data.path={VIDEOS}", "run=runs/timeline", "encoder.runtime=torch"),

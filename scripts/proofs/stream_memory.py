@@ -28,9 +28,10 @@ from pipeline.media.decode import decode
 from pipeline.media.write import write_video
 
 LOOP = Path(__file__).with_name("loop_source.py")
-HOURS = proof_tools.SIZE.pick(3.0, 0.02)
+HOURS = proof_tools.SIZE.pick(3.0, 0.005)
 MAX_GROWTH = 20.0  # MB
-FIRST_LOOKS = proof_tools.SIZE.pick(40, 8)
+MAX_KILLS = proof_tools.SIZE.pick(3, 1)
+FIRST_LOOKS = proof_tools.SIZE.pick(40, 4)
 """Looks before the server is killed."""
 
 
@@ -190,7 +191,7 @@ def kill_command(work: Path, video: Path) -> tuple[int, bool]:
     """Kill the command on a file at random moments, start it again with its state, and compare with one left alone."""
     half_hour = work / "half_an_hour.ts"
     with open(half_hour, "wb") as out:
-        loop(video, out, proof_tools.SIZE.pick(1800, 60))
+        loop(video, out, proof_tools.SIZE.pick(1800, 20))
     uninterrupted = subprocess.run(command(work, str(half_hour)), capture_output=True, text=True, check=True).stdout
     state, out = work / "k.state", work / "killed.jsonl"
     rng, kills = random.Random(0), 0
@@ -198,7 +199,7 @@ def kill_command(work: Path, video: Path) -> tuple[int, bool]:
         with open(out, "a") as file:
             process = subprocess.Popen(command(work, str(half_hour), "--state", str(state)), stdout=file)
         before = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and kills < 3:
+        while process.poll() is None and kills < MAX_KILLS:
             if state.exists() and state.stat().st_mtime_ns != before:
                 time.sleep(rng.uniform(0, 2.0))
                 process.kill()

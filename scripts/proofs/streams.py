@@ -17,6 +17,7 @@ from pipeline.checkpoint import load_model, save_model
 from pipeline.commands.watch import watch
 from pipeline.heads.segment import Segment
 from pipeline.inference.answer import Answer
+from pipeline.inference.engine import answer_file
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.stream import Stream
 from pipeline.media.decode import decode
@@ -102,7 +103,7 @@ def events_by_batch(folder: Path, video: Path, answer: Answer) -> tuple[dict[int
 def compare_answers(folder: Path, video: Path) -> tuple[list[str], int]:
     """The differences in the answer about the whole, and how many events were compared."""
     predictor = Predictor(load_model(folder), torch.device("cpu"))
-    answer = predictor.predict_file(video)
+    answer = answer_file(video, predictor)
     row = answer.predictions["action"].row(99)
     events, problems = events_by_batch(folder, video, answer)
     first = events[BATCHES[0]]
@@ -148,7 +149,7 @@ def answers_on_the_way(predictor: Predictor, video: Path) -> list[tuple[Event, E
 def compare_timelines(folder: Path, video: Path) -> tuple[list[str], int]:
     """The differences with a lag of the whole and with a lag of 1 s, and how many events were compared."""
     predictor = Predictor(load_model(folder), torch.device("cpu"))
-    answer = predictor.predict_file(video)
+    answer = answer_file(video, predictor)
     row = answer.predictions["timeline"].row(99)
     events, problems = events_by_batch(folder, video, answer)
     first = events[BATCHES[0]]

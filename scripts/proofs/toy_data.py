@@ -45,10 +45,12 @@ def make_toy_data(folder: Path) -> Path:
 
 
 def draw_puppets(repository: Path, size: str, out: Path) -> None:
-    """Puppets of few actors; `turns` are turns of few actors, in `pairs` each actor makes each pair once."""
+    """Puppets of few actors; `turns` are turns of few actors, in `pairs` each makes two pairs of actions."""
     prepare = _load(repository / "datasets/puppets", "prepare")
-    sizes = {"turns": prepare.Size(6, 2, 0, True), "pairs": prepare.Size(8, 7, 0)}
-    with patch.dict(prepare.SIZES, {size: sizes.get(size, prepare.SIZES["tiny"])}):
+    sizes = {"turns": prepare.Size(8, 2, 0, True), "pairs": prepare.Size(12, 2, 0)}
+    pairs = dict(list(prepare.PAIRS.items())[: 2 if size == "pairs" else None])
+    tiny = {size: sizes.get(size, prepare.SIZES["tiny"])}
+    with patch.dict(prepare.SIZES, tiny), patch.object(prepare, "PAIRS", pairs):
         prepare.prepare(size, out, workers=1)
     for path in out.glob("*.jsonl"):
         if path.name != "possible.jsonl":

@@ -95,7 +95,7 @@ def test_settings_and_paths_may_precede_and_follow_options(arguments):
         (["train", "--epochs", "3", "c.yaml"], "stand after their section: training.epochs=3."),
         (["extract", "c.yaml", "--batch-size=8"], "stand after their section: training.batch_size=8."),
         (["train", "c.yaml", "--out", "runs/x"], "stand after their section: run=runs/x."),
-        (["predict", "a", "--model", "m", "--out", "o", "--epochs", "3"], "--epochs is no option of predict. `unre"),
+        (["predict", "a", "--model", "m", "--out", "o", "--hidden", "3"], "--hidden is no option of predict. `unre"),
     ],
 )
 def test_an_unknown_option_is_named(arguments, sentence, capsys):
@@ -157,7 +157,7 @@ def test_train_on_a_folder_of_class_folders_prints_its_defaults_and_predicts(pup
     assert call("predict", *videos, "--model", "runs/clips", "--out", "answers", "--format", "jsonl") == 0
     answers = [json.loads(line) for line in (tmp_path / "answers/predictions.jsonl").read_text().splitlines()]
     assert [a["path"] for a in answers] == [p.name for p in videos] and all(a["status"] == "ok" for a in answers)
-    assert os.listdir(tmp_path / "answers") == ["predictions.jsonl"]
+    assert sorted(os.listdir(tmp_path / "answers")) == ["ledger.sqlite", "predictions.jsonl"]
 
 
 def test_evaluate_gives_the_numbers_of_the_training(tiny_run, tmp_path, capsys):
@@ -234,7 +234,9 @@ def test_predict_gives_every_input_a_row_in_every_format(tiny_run, mixed, tmp_pa
     assert len([line for line in lines if " videos/s " in line]) == len(statuses)
     reasons = [line for line in lines if line.startswith("  ")]
     assert len(reasons) == len(failures) and all(any(f": {one}: " in line for line in reasons) for one in failures)
-    assert len(lines) == len(statuses) + 1 + len(failures)  # a line for each row, the counts, and why some failed
+    assert len([line for line in lines if " workers decode, " in line]) == 1
+    others = [line for line in lines if not line.startswith("note: ") and " workers decode, " not in line]
+    assert len(others) == len(statuses) + 1 + len(failures)  # a line for each row, the counts, and why some failed
     rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
     answered = {row["path"].removeprefix(f"{folder.name}/"): row for row in rows}
     assert {name: row["status"] for name, row in answered.items()} == statuses and len(rows) == len(statuses)
@@ -310,16 +312,6 @@ def test_predict_writes_spans_as_subtitles_and_logs_what_they_omit(series, tmp_p
     assert call(*command, "--format", "jsonl") == 1
     printed = capsys.readouterr().err
     assert "only the spans" not in printed and "hold nothing" not in printed
-
-
-def test_extract_computes_each_feature_once(config_file, tmp_path, capsys):
-    assert call("extract", config_file, f"data.feature_store={tmp_path / 'store'}") == 0
-    first = capsys.readouterr().err
-    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("*.safetensors")}
-    assert "features: 24 videos extracted" in first and len(files) == 24
-    assert call("extract", config_file, f"data.feature_store={tmp_path / 'store'}") == 0
-    assert "features: 0 videos extracted (0 looks), 24 were stored before, 0 failed" in capsys.readouterr().err
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("*.safetensors")} == files
 
 
 def test_check_finds_a_planted_leak_and_a_broken_file(puppets, tmp_path, capsys):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,6 @@ from commands import call
 from made_videos import make_video, number_of
 
 from pipeline.cli import _parse
-from pipeline.commands import check as check_command
 from pipeline.commands.prepare_data import read_rows, report_damaged, split_rows
 from pipeline.config.base import ConfigError, validate
 from pipeline.config.run import Config
@@ -19,12 +20,25 @@ from pipeline.data.feature_store import FeatureStore
 from pipeline.data.manifest import write_manifest
 from pipeline.data.manifest_rows import Row, Span
 from pipeline.inference.extract_features import extract
-from pipeline.media.clock import Clock
-from pipeline.media.transform import Transform
+from pipeline.inference.feeder import FeatureSource
+from pipeline.media import small_frames as small_frames_module
+from pipeline.media.decode_pool import DecodeSettings
 
 
 def config_of(path: Path, **data: object) -> Config:
     return validate(Config, {"data": {"path": str(path), **data}, "heads": {"action": {"kind": "classify"}}}, "x")
+
+
+class ZeroRequests:
+    """A CNN whose features are zero."""
+
+    request_size, output_size = 8, 2
+
+    def submit(self, frames: Sequence[np.ndarray], on_done: Callable[[np.ndarray], None]) -> None:
+        on_done(np.zeros((len(frames), 2), np.float32))
+
+    def wait(self) -> None:
+        """Every request is done at once."""
 
 
 def said_by(config: Config) -> list[str]:
@@ -99,10 +113,7 @@ def test_a_cut_video_is_a_finding_and_training_names_it(tmp_path: Path, capsys: 
         extraction = extract(
             [tmp_path / "set/a/whole.ts", cut],
             store,
-            lambda: lambda frames: np.zeros((len(frames), 2), np.float32),  # type: ignore[arg-type, return-value]
-            clock=Clock(4.0),
-            transform=Transform(32),
-            backend="pyav",
+            FeatureSource(DecodeSettings(4.0, 32, "letterbox", hash_content=True), ZeroRequests),
         )
         assert list(extraction.damaged) == [str(cut)] and extraction.num_stored == stored and not extraction.failed
     lines: list[str] = []
@@ -121,16 +132,16 @@ def test_near_duplicates_hold_four_small_frames_of_a_video(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows: list[int] = []
-    decode = check_command.decode
+    decode = small_frames_module.decode
 
     def decode_and_count(*arguments: object, **options: object):
         for clip in decode(*arguments, **options):  # type: ignore[arg-type]
             windows.append(clip.frames.nbytes)
             yield clip
 
-    monkeypatch.setattr(check_command, "decode", decode_and_count)
+    monkeypatch.setattr(small_frames_module, "decode", decode_and_count)
     path = make_video(tmp_path / f"x.{suffix}", 100)
-    frames = check_command._grey_frames(path)
+    frames = small_frames_module.small_frames(path)
     assert [frame.shape for frame in frames] == [(72, 72)] * 4
     numbers = [number_of(np.repeat(frame[..., None], 3, 2)) for frame in frames]
     assert numbers == pytest.approx([0, 25, 50, 75], abs=3)
@@ -148,3 +159,8 @@ def test_check_finds_a_copy_that_was_encoded_again(tmp_path: Path, capsys: pytes
     out = capsys.readouterr().out
     assert "near_duplicate: 2 pairs of videos in two splits look alike: 'a.mp4' and 'b.mp4'" in out
     assert "identical: 1 of 1 groups of equal files under several names, in two splits: 'c.mp4' (x) = 'd.mp4'" in out
+    write_manifest([replace(row, split=None) for row in rows], tmp_path / "m.jsonl")
+    assert call("check", tmp_path / "m.jsonl", "--near-duplicates") == 1
+    out = capsys.readouterr().out
+    assert "near_duplicate: 2 pairs of videos without a split look alike: 'a.mp4' and 'b.mp4'; 'c.mp4' and" in out
+    assert "Give both the same group" in out

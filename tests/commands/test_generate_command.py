@@ -123,6 +123,11 @@ def test_content_seed_keeps_the_motion_and_towards_leads_from_one_seed_to_anothe
     assert distances == sorted(distances) and distances[0] == 0 < distances[1], "and moves away step by step"
 
 
+def test_a_label_is_normalised_as_the_labels_of_the_rows_are(clips: Path, tmp_path: Path) -> None:
+    command = ["generate", "--model", clips / "run", "--out", tmp_path / "o", "--format", "png", "--label"]
+    assert call(*command, " left\u200b ") == 0
+
+
 def test_truncated_codes_give_less_variety(clips: Path, tmp_path: Path) -> None:
     command = ["generate", "--model", clips / "run", "--label", "left", "--count", "6", "--format", "png"]
     variety = {}

@@ -19,7 +19,7 @@ from pipeline.config.run import Config, load_config
 from pipeline.data.manifest_rows import Row, Span
 from pipeline.data.split import LeakError
 from pipeline.training import fit as fit_module
-from pipeline.training.distributed import Interrupted
+from pipeline.training.stop_signal import Interrupted
 
 GROUPS = ("ann", "bob", "cid", "dee")
 

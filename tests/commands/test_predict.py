@@ -14,10 +14,13 @@ from commands import call
 from made_videos import make_video
 
 from pipeline.checkpoint import Checkpoint, load_model, save_model
+from pipeline.commands import attention_pictures
 from pipeline.config.architecture import Architecture
 from pipeline.data.tokenizer import Tokenizer
 from pipeline.data.vocabulary import Vocabulary
-from pipeline.inference import predictor
+from pipeline.inference.engine import answer_file
+from pipeline.inference.predictor import Predictor
+from pipeline.media.decode_pool import DecodePool
 from pipeline.writers.attention_image import CELL_SIZE, MARGIN_WIDTH, ROW_HEIGHT, draw_attention, group_looks
 
 
@@ -57,24 +60,22 @@ def video(tmp_path_factory) -> Path:
 
 
 def test_all_heads_answer_after_one_decode_and_one_pass_of_the_cnn(model_folder, video):
-    model = predictor.Predictor(load_model(model_folder), torch.device("cpu"))
-    num_frames, num_decodes = 0, 0
-    extractor, decode = model.extractor, predictor.decode
+    predictor = Predictor(load_model(model_folder), torch.device("cpu"))
+    requests, num_frames, num_files = predictor.take_requests(), [], []
+    compute, give_file = requests.submit, DecodePool.submit
 
-    def counting_extractor(pixels):
-        nonlocal num_frames
-        num_frames += len(pixels)
-        return extractor(pixels)
+    def count_frames(frames, on_done):
+        num_frames.append(len(frames))
+        compute(frames, on_done)
 
-    def counting_decode(*args, **kwargs):
-        nonlocal num_decodes
-        num_decodes += 1
-        return decode(*args, **kwargs)
+    def count_file(pool, task):
+        num_files.append(1)
+        give_file(pool, task)
 
-    model.extractor = counting_extractor
-    with patch.object(predictor, "decode", counting_decode):
-        answer = model.predict_file(video)
-    assert num_decodes == 1 and num_frames == answer.looks > 5
+    predictor.give_requests_back(requests)
+    with patch.object(requests, "submit", count_frames), patch.object(DecodePool, "submit", count_file):
+        answer = answer_file(video, predictor)
+    assert len(num_files) == 1 and sum(num_frames) == answer.looks > 5
     assert set(answer.predictions) == {"action", "timeline", "caption"}
 
 
@@ -96,6 +97,22 @@ def test_the_attention_weights_of_a_caption_are_drawn(model_folder, video, tmp_p
     assert image is not None
     num_tokens, num_columns = (image.shape[0] - CELL_SIZE) / ROW_HEIGHT, (image.shape[1] - MARGIN_WIDTH) / CELL_SIZE
     assert num_columns == min(32, row["looks"]) and 1 <= num_tokens <= 6
+
+
+def test_a_picture_that_cannot_be_drawn_costs_its_row_and_not_the_job(model_folder, video, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug of the picture")
+
+    other = make_video(tmp_path / "other.mp4", 40)
+    whole = attention_pictures.draw_attention
+    drawn = iter([broken, whole, whole])
+    monkeypatch.setattr(attention_pictures, "draw_attention", lambda *parts: next(drawn)(*parts))
+    job = ["predict", video, other, "--model", model_folder, "--out", tmp_path / "o", "--attention"]
+    assert call(*job) == 1
+    rows = [json.loads(line) for line in (tmp_path / "o/predictions.jsonl").read_text().splitlines()]
+    assert sorted(row["status"] for row in rows) == ["failed:error", "ok"]
+    assert "The picture of its attention: RuntimeError: a bug of the picture" in [row["error"] for row in rows]
+    assert call(*job, "--retry-failed") == 0 and len(list((tmp_path / "o/attention").iterdir())) == 2
 
 
 def test_a_model_without_captions_has_no_attention_to_draw(watcher, video, tmp_path, capsys):

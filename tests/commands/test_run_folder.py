@@ -14,8 +14,9 @@ from commands import call
 from conftest import REPOSITORY
 from toy_training import make_series
 
+from pipeline.atomic import LOCK_FILE, FolderLocked
 from pipeline.commands.config import training_config
-from pipeline.commands.run_folder import LOCK_FILE, FolderLocked, claim_folder, run_folder
+from pipeline.commands.run_folder import claim_folder, run_folder
 from pipeline.commands.train import train
 from pipeline.config.run import Config, load_config
 from pipeline.training.distributed import DistributedContext
@@ -34,6 +35,7 @@ SMALL = [
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_series(tmp_path / "series", 50)
+    (tmp_path / "series/second.jsonl").write_bytes((tmp_path / "series/manifest.jsonl").read_bytes())
     (tmp_path / "small.yaml").write_text("data: {path: series/manifest.jsonl}\nencoder: {kind: series}\n")
     monkeypatch.chdir(tmp_path)
 
@@ -54,6 +56,8 @@ NAMES = {
     ("small.yaml", "run=elsewhere"): "elsewhere",
     ("series/manifest.jsonl",): "runs/series",
     ("series/manifest.jsonl", "training.seed=3"): "runs/series-seed3",
+    ("series/second.jsonl",): "runs/series-second",
+    ("small.yaml", "data.path=series/second.jsonl"): "runs/series-second-small",
     ("series/manifest.jsonl", "run=elsewhere", "training.seed=3"): "elsewhere",
 }
 
@@ -91,7 +95,7 @@ def test_the_lock_of_another_process_gives_exit_code_5_and_ends_with_it(capsys: 
     assert owner.stdout is not None and owner.stdout.readline() == "locked\n"
     assert call("train", "small.yaml", "run=runs/x", *SMALL) == 5
     message = capsys.readouterr().err
-    assert f"'runs/x' is in use by another training: process {owner.pid} on {socket.gethostname()}" in message
+    assert f"'runs/x' is in use by process {owner.pid} on {socket.gethostname()}" in message
     owner.kill()  # as kill -9: the file stays, and the lock does not
     owner.wait()
     owner.stdout.close()

@@ -13,6 +13,7 @@ from commands import call
 from pipeline.checkpoint import load_model
 from pipeline.data.manifest import write_manifest
 from pipeline.data.manifest_rows import Row, Span
+from pipeline.inference.engine import answer_file
 from pipeline.inference.predictor import Predictor
 from pipeline.media.folder import find_texts
 
@@ -127,5 +128,5 @@ def test_text_files_are_read_line_by_line_and_problems_are_named(tmp_path):
 def test_a_model_of_texts_refuses_a_video(tmp_path, manifest):
     run = train(manifest, tmp_path, "heads.mood.kind=classify", "training.epochs=1")
     checkpoint = load_model(run)
-    answer = Predictor(checkpoint, torch.device("cpu")).predict_file(Path("x.mp4"))
+    answer = answer_file(Path("x.mp4"), Predictor(checkpoint, torch.device("cpu")))
     assert answer.status == "failed:not_a_text"

@@ -229,6 +229,24 @@ def test_a_conflict_of_settings_is_named_without_the_whole_section():
     assert "\n  core: cell mean has neither directions" in str(error.value)
 
 
+def test_classes_of_the_evaluation_are_normalised_as_labels_are():
+    settings = ["data.path=x.csv", "evaluation.unknown_classes=['cafe\u0301 ']", "evaluation.pairs=[[' a', 'b\u200b']]"]
+    evaluation = load_config(None, settings).evaluation
+    assert evaluation.unknown_classes == ("caf\u00e9",)
+    assert evaluation.pairs == (("a", "b"),)
+
+
+@pytest.mark.parametrize("kind", ["segment", "anticipate"])
+def test_spans_of_texts_with_an_added_start_token_are_refused(kind):
+    settings = ["data.path=x.jsonl", "encoder.kind=tokens", "core.bidirectional=false"]
+    base = {"heads": {"tags": {"kind": kind}}}
+    with pytest.raises(ConfigError, match="every label would be one token late; set encoder.add_bos_eos: false"):
+        load_config(None, [*settings, "encoder.add_bos_eos=true"], base=base)
+    assert load_config(None, settings, base=base).heads["tags"].kind == kind
+    labels = load_config(None, [*settings, "encoder.add_bos_eos=true"], base={"heads": {"tags": {"kind": "classify"}}})
+    assert labels.heads["tags"].kind == "classify"
+
+
 def test_long_values_are_shortened():
     assert max(map(len, mistakes(f"core.hidden={'x' * 100_000}").splitlines())) < 300
 

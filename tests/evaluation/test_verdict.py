@@ -189,7 +189,10 @@ def settings_of(tmp_path: Path, *overrides: str) -> list[str]:
 def test_a_run_has_its_verdict_and_its_warnings_in_both_reports(tmp_path: Path) -> None:
     make_series(tmp_path / "series", 50)
     lines: list[str] = []
-    finished = train(load_config(None, settings_of(tmp_path, "data.validation_share=0")), lines.append)
+    finished = train(
+        load_config(None, settings_of(tmp_path, "data.validation_share=0", "evaluation.cross_calibrate=false")),
+        lines.append,
+    )
     report = json.loads((finished.folder / "report.json").read_text())
     text = (finished.folder / "report.txt").read_text()
     (head,) = report["verdict"]

@@ -201,6 +201,7 @@ def test_the_loss_without_label_smoothing_is_the_mean_over_all_tokens():
 def test_metrics_and_interval_of_one_row_and_of_six():
     head = make_head()
     results = head.results(core_output(), batch_of(head))
+    results = [r._replace(sentence=r.references[0]) if number < 3 else r for number, r in enumerate(results)]
     metrics = head.metrics(results)
     low, high = head.confidence_interval(results, list("aabbcc"))
     assert low <= metrics["cider_d"] <= high

@@ -98,8 +98,9 @@ def test_attention_weights_are_of_steps_and_given_spans_give_the_same_answer() -
 
 
 def test_spans_beyond_the_largest_number_and_beyond_the_end_are_cut() -> None:
-    assert pooling_weights([(i, i + 1) for i in range(80)], 80, torch.zeros(1)).shape == (MAX_SPANS, 80)
-    assert np.allclose(pooling_weights([(2, 9)], 4, torch.zeros(1)), [[0, 0, 0.5, 0.5]])
+    steps = Padded(torch.zeros(2, 80, 1), torch.tensor([80, 4]))
+    many, short = pooling_weights([[(i, i + 1) for i in range(80)], [(2, 9)]], steps)
+    assert many.shape == (MAX_SPANS, 80) and np.allclose(short, [[0, 0, 0.5, 0.5]])
 
 
 def test_attention_to_spans_without_a_segment_head_is_refused() -> None:

@@ -63,6 +63,21 @@ def test_the_pooled_logits_follow_their_definition(pool):
 
 
 @each_pool
+def test_the_class_after_each_step_is_that_of_the_sequence_so_far(pool):
+    head, output = make_head(pool), core_output((30, 4, 1, 17))
+    labels = torch.tensor([0, 1, 2, 3])
+    results = head.results(output, batch_of(labels))
+    changed = 0
+    for row, result in zip(output.steps.unpad(), results, strict=True):
+        expected = [int(pooled_logits(head, row[: step + 1]).argmax()) for step in range(len(row))]
+        assert result.prefix_classes.tolist() == expected
+        single = (row @ head.logits.weight.T + head.logits.bias).argmax(-1).tolist()
+        assert result.num_correct_steps == sum(one == result.label for one in single)
+        changed += sum(one != other for one, other in zip(expected, single, strict=True))
+    assert (changed == 0) == (pool == "last")
+
+
+@each_pool
 @pytest.mark.parametrize("cuts", [[3], [0, 1, 1, 8], [1, 2, 3, 4, 5, 6, 7, 8]])
 def test_the_memory_after_windows_is_that_of_the_whole(pool, cuts):
     head, steps = make_head(pool), core_output().steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -272,8 +273,7 @@ def test_the_confidence_interval_contains_the_skill():
     results = head.results(make_model(head).watch({"series": series}), batch_of(series))
     low, high = head.confidence_interval(results[:3], ["a", "b", "c"])
     assert low <= head.metrics(results[:3])["skill"] <= high
-    skill = head.metrics(results[:1])["skill"]
-    assert head.confidence_interval(results[:1] * 3, ["a", "b", "c"]) == pytest.approx([skill, skill])
+    assert math.isnan(head.confidence_interval(results[:1] * 3, ["a", "b", "c"])[0]), "alike: no spread is known"
 
 
 def test_metrics_of_too_short_sequences_raise():

@@ -20,6 +20,7 @@ from streaming import CPU, make_checkpoint
 
 from pipeline.checkpoint import load_model, save_model
 from pipeline.cli import main
+from pipeline.inference.engine import answer_file
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.stream import Stream
 from pipeline.media.clock import Clock
@@ -84,7 +85,7 @@ def test_watch_and_predict_give_the_same_answer_about_a_file(watcher, film, tmp_
         outputs[1] == events and events[0]["event"] == "opened" and "probabilities" not in {e["event"] for e in events}
     )
     *_, answer, closed = events
-    row = Predictor(load_model(watcher), CPU).predict_file(film).to_dict()
+    row = answer_file(film, Predictor(load_model(watcher), CPU)).to_dict()
     assert [closed[key] for key in ("status", "seconds", "looks")] == [
         row[key] for key in ("status", "seconds", "looks")
     ]

@@ -10,9 +10,9 @@ from streaming import CPU, RATE, SEGMENT, make_checkpoint, make_series
 
 from pipeline.checkpoint import load_model
 from pipeline.inference.answer import Answer, escape_unprintable, headline, prediction_text
-from pipeline.inference.predict_folder import predict_all
-from pipeline.inference.predictor import Predictor
-from pipeline.media.folder import InputFile, find_videos
+from pipeline.inference.engine import answer_file, answer_files
+from pipeline.inference.predictor import WINDOW, Predictor, SequencePredictor
+from pipeline.media.folder import find_videos
 from pipeline.models.prediction import (
     Anticipation,
     Classification,
@@ -106,16 +106,39 @@ def test_the_headline_of_a_row_is_one_safe_line():
     assert escape_unprintable("ümlaut 视频 🎥\t\u2028") == "ümlaut 视频 🎥\\t\\u2028"
 
 
+@pytest.mark.parametrize("status", ["failed:corrupt", "timeout", "crashed:SIGSEGV"])
+def test_an_answer_with_no_prediction_has_failed_whatever_its_status(status: str) -> None:
+    answer = Answer(status, error="A sentence.")
+    assert answer.is_failed and headline(answer.to_dict()) == status and "A sentence." in repr(answer)
+    assert not Answer("partial").is_failed
+
+
 # predictions
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_features_in_pieces_of_any_length_give_the_same_bits(bidirectional):
+    predictor = Predictor(make_checkpoint(core={"bidirectional": bidirectional}, head=SEGMENT), CPU)
+    values, _ = make_series(3 * WINDOW + 11)
+    answers = []
+    for length in (1, 7, WINDOW, WINDOW + 1, len(values)):
+        sequence = SequencePredictor(predictor, "series")
+        for start in range(0, len(values), length):
+            sequence.add(values[start : start + length])
+        assert sequence.looks == len(values)
+        answers.append(sequence.finish())
+    assert all(answer == answers[0] for answer in answers) and len(answers[0]["action"].spans) > 20
+    if bidirectional:
+        assert answers[0] == predictor.predict_sequence("series", values)
 
 
 def test_a_series_is_answered_with_its_path_and_length(tmp_path):
     values, _ = make_series()
     np.save(tmp_path / "x.npy", values)
-    answer = Predictor(make_checkpoint(), CPU).predict_file(tmp_path / "x.npy")
+    answer = answer_file(tmp_path / "x.npy", Predictor(make_checkpoint(), CPU))
     assert (answer.status, answer.looks, answer.seconds) == ("ok", 60, 60 / RATE)
     assert answer.path == str(tmp_path / "x.npy") and answer.label is not None and 0 < (answer.score or 0) <= 1
-    timeline = Predictor(make_checkpoint(head=SEGMENT), CPU).predict_file(tmp_path / "x.npy")
+    timeline = answer_file(tmp_path / "x.npy", Predictor(make_checkpoint(head=SEGMENT), CPU))
     assert timeline.label is None and len(timeline.spans) > 5
 
 
@@ -131,7 +154,7 @@ def test_files_that_cannot_be_read_give_failed_answers(watcher, tmp_path):
         (series, "text.npy", "failed:not_a_series", "is no .npy file"),
         (series, "wide.npy", "failed:wrong_shape", "This model reads numbers of shape (T, 3)"),
     ):
-        answer = predictor.predict_file(tmp_path / name)
+        answer = answer_file(tmp_path / name, predictor)
         assert answer.is_failed and answer.status == status and sentence in answer.error, answer
         assert answer.path == str(tmp_path / name) and not answer.predictions
 
@@ -140,26 +163,13 @@ def test_every_input_of_a_folder_has_a_row_and_an_answer(watcher, film, tmp_path
     (tmp_path / "a.ts").write_bytes(film.read_bytes())
     (tmp_path / "cut.ts").write_bytes(film.read_bytes()[:20_000])
     (tmp_path / "text.mp4").write_text("no video")
-    answers: list[tuple[InputFile, Answer]] = []
     files = find_videos([str(tmp_path), "gone.mp4"])
-    predictor = Predictor(load_model(watcher), CPU)
-    rows = list(predict_all(files, predictor, top=2, on_answer=lambda file, answer: answers.append((file, answer))))
-    assert [row["path"] for row in rows] == [file.name for file in files] == [answer.path for _, answer in answers]
-    assert rows == [answer.to_dict(2) for _, answer in answers]
+    answers = {one.file: one.answer for one in answer_files(files, Predictor(load_model(watcher), CPU))}
+    assert set(answers) == set(files) and all(file.name == answer.path for file, answer in answers.items())
+    rows = [answer.to_dict(2) for answer in answers.values()]
     statuses = {row["path"].rpartition("/")[2]: row["status"] for row in rows}
     assert statuses["a.ts"] == "ok" and statuses["text.mp4"] == "failed:not_a_video"
     assert statuses["gone.mp4"] == "failed:missing"
-
-
-def test_an_exception_about_one_file_is_a_failed_row(watcher, film, tmp_path, monkeypatch):
-    predictor = Predictor(load_model(watcher), CPU)
-
-    def fail(path: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(predictor, "predict_file", fail)
-    (row,) = predict_all(find_videos([str(film)]), predictor, top=2)
-    assert (row["status"], row["error"]) == ("failed:error", "RuntimeError: a bug")
 
 
 def test_the_text_of_an_answer_of_a_new_kind_lists_its_plain_values():

@@ -18,6 +18,7 @@ from streaming import CPU, DELAYED, NAMES, RATE, SEGMENT, make_checkpoint, make_
 
 from pipeline.checkpoint import ModelError, load_model, save_model
 from pipeline.config.architecture import Architecture
+from pipeline.inference.engine import answer_file
 from pipeline.inference.events import MAX_GAP_SECONDS, EventBuilder
 from pipeline.inference.live_stream import LatencyHistogram
 from pipeline.inference.predictor import Predictor
@@ -96,7 +97,7 @@ def test_the_answer_at_the_end_equals_that_of_the_whole(pool):
         base, model=architecture.build(base.vocabularies, input_size=3).eval(), architecture=architecture
     )
     answer = all_events(Stream(checkpoint, CPU), x, times, [13])[-1]
-    predictions, _ = Predictor(checkpoint, CPU)._predict("series", iter([x]))
+    predictions = Predictor(checkpoint, CPU).predict_sequence("series", x)
     expected = predictions["action"].row(5)
     assert answer["event"] == "answer" and answer["label"] == expected["label"]
     assert [t["score"] for t in answer["top"]] == pytest.approx([t["score"] for t in expected["top"]], abs=1e-5)
@@ -125,7 +126,7 @@ def actions(events: list[dict[str, Any]]) -> list[tuple[float, float, str]]:
 def test_with_a_lag_of_the_whole_the_actions_equal_the_timeline_of_the_whole(head):
     checkpoint, (x, times) = make_checkpoint(head=head), make_series()
     events = all_events(Stream(checkpoint, CPU, lag_seconds=99), x, times, [13])
-    expected = Predictor(checkpoint, CPU)._predict("series", iter([x]))[0]["action"].row(5)["spans"]
+    expected = Predictor(checkpoint, CPU).predict_sequence("series", x)["action"].row(5)["spans"]
     assert len(expected) > 5 and actions(events) == [(s["start"], s["end"], s["label"]) for s in expected]
     scores = [e["score"] for e in events if e["event"] == "end"]
     assert scores == pytest.approx([s["score"] for s in expected], abs=1e-5)
@@ -173,7 +174,7 @@ def test_the_lag_includes_the_delay_of_the_head(lag):
 def test_a_stream_shorter_than_the_delay_gives_the_actions_of_the_whole(count):
     checkpoint, (x, times) = make_checkpoint(head=DELAYED), make_series(count)
     events = all_events(Stream(checkpoint, CPU), x, times, [])
-    expected = Predictor(checkpoint, CPU)._predict("series", iter([x]))[0]["action"].row(5)["spans"] if count else []
+    expected = Predictor(checkpoint, CPU).predict_sequence("series", x)["action"].row(5)["spans"] if count else []
     assert actions(events) == [(s["start"], s["end"], s["label"]) for s in expected]
 
 
@@ -188,7 +189,7 @@ def test_a_lag_shorter_than_the_delay_is_refused():
 def test_without_a_crf_the_actions_of_a_stream_equal_the_timeline(delay):
     checkpoint, (x, times) = make_checkpoint(head={**SEGMENT, "crf": False, **delay}, seed=3), make_series()
     events = all_events(Stream(checkpoint, CPU), x, times, [20])
-    expected = Predictor(checkpoint, CPU)._predict("series", iter([x]))[0]["action"].row(5)["spans"]
+    expected = Predictor(checkpoint, CPU).predict_sequence("series", x)["action"].row(5)["spans"]
     assert actions(events) == [(s["start"], s["end"], s["label"]) for s in expected]
 
 
@@ -290,7 +291,7 @@ def test_the_answer_about_a_video_equals_that_of_predict(watcher, film):
         stream = Stream(checkpoint, CPU, probabilities=True)
         answers.append(list(stream(decode(film, clock=stream.clock, transform=stream.transform, window=window))))
     assert answers[0] == answers[1] == answers[2]
-    expected = Predictor(checkpoint, CPU).predict_file(film).predictions["action"].row(5)
+    expected = answer_file(film, Predictor(checkpoint, CPU)).predictions["action"].row(5)
     assert [t["score"] for t in answers[0][-1]["top"]] == pytest.approx([t["score"] for t in expected["top"]], abs=1e-5)
     clip = next(decode(film, clock=Clock(RATE), transform=Transform(48)))
     with pytest.raises(ValueError, match=r"This model reads uint8 frames of shape \(32, 32, 3\). Resize them"):

@@ -241,3 +241,18 @@ def test_a_backend_that_disagrees_with_the_packets_refuses(
 
 def test_every_backend_has_a_reader() -> None:
     assert tuple(READERS) == BACKENDS
+
+
+def test_decord_refuses_a_file_of_which_it_cannot_decode_a_packet(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "damaged.mp4", 40, max_b_frames=0)
+    with av.open(str(path)) as file:
+        packet = [packet for packet in file.demux(video=0) if packet.size][20]
+        place, size = packet.pos, packet.size
+    data = bytearray(path.read_bytes())
+    assert place is not None
+    data[place : place + size] = b"\xff" * size
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match="decord cannot decode its frame") as caught:
+        read(path, "decord")
+    assert caught.value.status == "failed:backend_refuses"
+    assert any(text.startswith("packet_errors") for text in read(path)[-1].warnings)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.media import folder
-from pipeline.media.folder import find_texts, find_videos
+from pipeline.media.folder import find_series, find_texts, find_videos
 from pipeline.media.sniff import MediaError, sniff
 
 
@@ -25,6 +25,20 @@ def test_folders_files_globs_and_lists(tmp_path: Path, monkeypatch: pytest.Monke
         assert files[1].problem.startswith("missing: There is no file or folder of this name ('missing.mp4').")
     absolute = find_videos([str(tmp_path / "v/b.mp4"), str(tmp_path / "w/b.mp4")])
     assert [file.name for file in absolute] == ["v/b.mp4", "w/b.mp4"]
+
+
+def test_folders_and_patterns_are_searched_for_stored_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("s/b.npy", "s/a/x.NPY", "s/film.mp4", "empty/film.mp4", "odd.bin"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    left_out: list[str] = []
+    assert [file.name for file in find_series(["s"], log=left_out.append)] == ["a/x.NPY", "b.npy"]
+    assert left_out == ["left out: 1 other files ('film.mp4')"]
+    assert [file.name for file in find_series(["**/*"])] == ["s/a/x.NPY", "s/b.npy"]
+    assert [file.name for file in find_series(["odd.bin"])] == ["odd.bin"]
+    assert find_series(["empty"])[0].problem.startswith("no_series: The folder has no series")
+    assert find_series(["*.npz"])[0].problem.startswith("missing: The pattern matches no series")
 
 
 def test_an_input_without_a_video_becomes_a_problem(tmp_path: Path) -> None:

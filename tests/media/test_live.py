@@ -25,9 +25,9 @@ from streaming import RATE
 from pipeline.media.clock import Clock
 from pipeline.media.decode import decode
 from pipeline.media.live import LiveSource, LiveWindow, SourceEvent
+from pipeline.media.source_reader import MAX_JUMP, monotonic_times
 from pipeline.media.stream_source import parse_source, redact_address
 from pipeline.media.transform import Transform
-from pipeline.media.worker import MAX_JUMP, monotonic_times
 
 
 def test_the_kind_of_a_source_follows_from_its_name(tmp_path, monkeypatch):

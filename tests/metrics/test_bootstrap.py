@@ -131,7 +131,11 @@ def test_a_share_of_which_all_or_none_is_right_has_the_interval_of_wilson():
     assert ratio_interval([1] * 27, None, [i % 9 for i in range(27)]) == (low, high), "9 persons are not 27"
     assert ratio_interval([1, 1, 0], [1, 1, 0]) == wilson_interval(1, 2), "an item that counts nothing is no group"
     assert ratio_interval(np.ones(9), level=0.5)[0] > low
-    assert ratio_interval([1.0] * 9, is_share=False) == (1, 1), "CIDEr-D ends at 10: a mean of it is no share"
+    no_share = ratio_interval([1.0] * 9, is_share=False)
+    assert all(map(math.isnan, no_share)), "CIDEr-D ends at 10: a mean of it is no share, and all draws are equal"
+    assert ratio_interval([1, 0] * 4, None, list("aabbccdd")) == wilson_interval(0.5, 4), "all groups are alike"
+    assert all(map(math.isnan, grouped_interval(mean, [0.3] * 5)))
+    assert ratio_interval([0.3, 0.3, 0.3, 0.31], is_share=False)[0] == pytest.approx(0.3)
 
 
 def test_one_and_two_groups_have_the_interval_of_wilson_by_groups():

@@ -105,6 +105,19 @@ def test_the_calibration_error_equals_the_loop(bins):
     )
 
 
+@pytest.mark.parametrize("bins", [2, 4, 5, 7, 10, 15, 20, 30])
+def test_a_confidence_at_a_border_is_in_the_bin_above(bins):
+    """Beside a wrong row in the middle of a bin, a right row at its low border lessens the error of one bin."""
+    for number in range(1, bins):
+        border, middle = number / bins, (number + 0.5) / bins
+        rows = np.array([[c, *[(1 - c) / 60] * 60] for c in (border, middle)])  # 61 classes: the first is the top
+        error = expected_calibration_error(rows, [0, 1], bins)
+        assert error == pytest.approx(abs(border + middle - 1) / 2, abs=1e-6), number
+        below = np.array([[c, *[(1 - c) / 60] * 60] for c in (border - 1e-4, middle)])
+        error = expected_calibration_error(below, [0, 1], bins)
+        assert error == pytest.approx((abs(border - 1e-4 - 1) + middle) / 2, abs=1e-6), number
+
+
 def test_a_probability_of_one_is_in_the_last_bin():
     probabilities = np.array([[1.0, 0.0], [0.97, 0.03]])
     # one bin: |0.985 - 0.5|; with a bin for 1.0 alone it would be (|1 - 0| + |0.97 - 1|) / 2 = 0.515
@@ -191,7 +204,7 @@ def test_the_interval_of_auroc_has_about_the_stated_coverage():
         covered += low <= truth <= high
     assert 0.86 <= covered / 60 <= 1
     interval = auroc_interval([1.0, 2.0, 3.0], [True, False, False], ["a", "b", "b"])
-    assert interval == (0, 0)  # of two groups, only draws with both have an AUROC
+    assert all(map(math.isnan, interval))  # of two groups, only draws with both have an AUROC, and it is always 0
 
 
 def test_energy_equals_its_formula_and_for_low_temperatures_the_highest_logit():

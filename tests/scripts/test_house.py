@@ -166,7 +166,7 @@ RETIRED = [
     ("scripts/a.py", "import proof\n", "1: proof is called scripts.proofs.proof_tools"),
     ("scripts/a.py", 'X = "pipeline.run.train"\n', "1: pipeline.run is called pipeline.commands.train"),
     ("scripts/a.py", "# as in pipeline/config.py\n", "1: pipeline/config.py is called pipeline/config/run.py"),
-    ("scripts/a.py", "x.watched_size = 3\n", "1: watched_size is called core_input_size"),
+    ("scripts/a.py", "x.watched_size = 3\n", "1: watched_size is called feature_size"),
     (
         "README.md",
         "See pipeline/models/seen.py.\n",

@@ -12,20 +12,20 @@ import gan_features
 import proof_tools
 import pytest
 import show
-from run_promise import Asked, run_promise
+from run_promise import Asked, Promise, run_promise
 
 PROOFS = Path(show.__file__).parent / "proofs"
 NOT_OF_THE_PACKAGE = {
     *("folder_job.py: stream", "loop_source.py: out", "loop_source.py: file", "loop_source.py: args"),  # PyAV, http
     *("folder_job.py: value", "resume_and_wandb.py: value", "wandb_file.py: messages"),  # JSON, tensors, W&B
     "wandb_file.py: items",
-    *("proof_tools.py: options", "captioning.py: args", "captioning.py: options"),  # of subprocess; a counting wrapper
+    "proof_tools.py: options",  # of subprocess
 }
 """Values of type Any that are not of the package."""
 
 
 @pytest.mark.parametrize("promise", show.PROMISES, ids=lambda promise: promise.name)
-def test_a_promise_names_a_function_that_takes_data_and_seeds(promise: show.Promise) -> None:
+def test_a_promise_names_a_function_that_takes_data_and_seeds(promise: Promise) -> None:
     module, function = promise.where.split(":")
     tree = ast.parse((PROOFS / f"{module}.py").read_text(encoding="utf-8"))
     arguments = {node.name: [a.arg for a in node.args.args] for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -33,7 +33,7 @@ def test_a_promise_names_a_function_that_takes_data_and_seeds(promise: show.Prom
 
 
 @pytest.mark.parametrize("promise", show.PROMISES, ids=lambda promise: promise.name)
-def test_a_promise_has_a_default_of_seeds_exactly_where_its_function_reads_them(promise: show.Promise) -> None:
+def test_a_promise_has_a_default_of_seeds_exactly_where_its_function_reads_them(promise: Promise) -> None:
     module, function = promise.where.split(":")
     tree = ast.parse((PROOFS / f"{module}.py").read_text(encoding="utf-8"))
     (node,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
@@ -58,6 +58,23 @@ def test_a_mean_of_five_seeds_is_that_of_five_by_default(monkeypatch: pytest.Mon
     for asked in (None, 2):
         assert run_promise("yoga6", "a_proof:prove", yoga6.seeds, Asked(Path("data"), asked, False)) == 0
     assert called == [5, 2]
+
+
+@pytest.mark.parametrize(
+    ("holds", "verdict", "code"), [(True, "HOLDS", 0), (False, "DOES NOT HOLD", 1), (None, "REPORTED", 0)]
+)
+def test_the_exit_code_of_a_promise_says_whether_it_holds(
+    holds: bool | None,
+    verdict: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    proof = ModuleType("a_proof")
+    monkeypatch.setattr(proof, "prove", lambda data, seeds: ("a figure", holds), raising=False)
+    monkeypatch.setitem(sys.modules, "a_proof", proof)
+    assert run_promise("some", "a_proof:prove", None, Asked(Path("data"), None, False)) == code
+    assert capsys.readouterr().out.endswith(f"[some] a figure: {verdict}\n")
 
 
 def test_scripts_do_not_call_the_package_through_any() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,12 @@ def text_source(rows: list[Row], tokenizer: Tokenizer) -> RowSource:
     return StoredText(Path(), tokenizer, add_bos_eos=True)
 
 
-def build(encoder: dict[str, Any], heads: dict[str, dict[str, Any]], rows: list[Row]) -> tuple[Model, Tokenizer]:
-    """A model with all these heads, and the tokenizer of the texts."""
+def build(
+    encoder: dict[str, Any], heads: Mapping[str, Mapping[str, Any]], rows: list[Row], core: Mapping[str, Any] = CORE
+) -> tuple[Model, Tokenizer]:
+    """A model with all these heads, and the tokenizer of the texts. core: settings beside those of CORE."""
     tokenizer = Tokenizer.train([row.text or "" for row in rows])
-    values = {"encoder": encoder, "core": CORE, "heads": heads}
+    values = {"encoder": encoder, "core": {**CORE, **core}, "heads": heads}
     architecture = validate(
         Architecture, values if encoder["kind"] == "tokens" else {"clock": {"rate": 10}, **values}, "x"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,3 +115,11 @@ def _minimal_by_hand(cell: str, a: Tensor, h: Tensor) -> Tensor:
         return (1 - z) * h + z * g
     i, f = gates[0].sigmoid(), gates[1].sigmoid()
     return f / (f + i) * h + i / (f + i) * g
+
+
+def saved_bytes(run: Callable[[], Any]) -> int:
+    """How many bytes autograd keeps for the backward pass of what `run` computes, with all that is kept twice."""
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.nbytes) or x, lambda x: x):
+        run()
+    return sum(saved)

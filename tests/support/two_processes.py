@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from toy_training import SignalAt, make_toy
 
-from pipeline.training.distributed import Interrupted, distributed
+from pipeline.training.distributed import distributed
+from pipeline.training.stop_signal import Interrupted
 
 folder = Path(sys.argv[1])
 with distributed("cpu", 1) as context:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torchrun import torchrun
 from toy_generate import GenerateToy, features_head, state_bytes
 from toy_training import SETTINGS, SignalAt, metric_rows
 
@@ -22,8 +20,9 @@ from pipeline.data.vocabulary import Vocabulary
 from pipeline.evaluation.evaluate_dataset import Evaluation
 from pipeline.heads.targets import ConditionTarget, LabelTarget
 from pipeline.models.model import Model
-from pipeline.training.distributed import Interrupted
+from pipeline.training.distributed import draw_of_step
 from pipeline.training.resume import RESUME_FILE, saved_step
+from pipeline.training.stop_signal import Interrupted
 
 
 @pytest.mark.parametrize("pretrain_share", [0.0, 0.5])
@@ -69,6 +68,15 @@ def test_numbers_of_two_players_are_never_added_up(tmp_path: Path) -> None:
         assert row["critic_loss/clip"] == pytest.approx(sum(terms.get(key, 0) for key in critic_terms), rel=1e-5)
         assert row["critic_lr/clip"] == pytest.approx(2 * row["lr"])
     assert any(row["grad_norm"] != row["critic_grad_norm/clip"] for row in rows)
+
+
+@pytest.mark.parametrize(("share", "first"), [(0.0, 0), (0.5, 9), (0.8, 14)])
+def test_the_critic_takes_part_after_its_share_of_the_steps(tmp_path: Path, share: float, first: int) -> None:
+    made = GenerateToy(tmp_path / "series")
+    made.toy.fit(made.model(pretrain_share=share), tmp_path / "run", SETTINGS, val=False)
+    rows = metric_rows(tmp_path / "run", "train")
+    assert [row["step"] for row in rows] == list(range(1, 19))
+    assert [row["step"] for row in rows if "critic_loss/clip" in row] == list(range(first + 1, 19))
 
 
 def test_processes_that_load_samples_change_no_result_of_a_gan(tmp_path: Path) -> None:
@@ -118,17 +126,9 @@ def test_a_failed_adversarial_training_stops_and_says_why(tmp_path: Path) -> Non
 
 
 def test_two_processes_keep_both_players_equal(tmp_path: Path) -> None:
-    support = Path(__file__).parents[1] / "support"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    proofs = support.parents[1] / "scripts/proofs"
-    paths = os.pathsep.join([str(support), str(proofs), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [*torchrun, str(support / "two_players.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    torchrun("two_players.py", tmp_path, timeout=300)
     one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert one == other and len(one["digest"]) == 64 and one["steps"] == 18
+    rows = metric_rows(tmp_path / "run", "train")
+    with_penalty = [row["step"] - 1 for row in rows if row["loss/clip_gradient_penalty"] > 0]
+    assert with_penalty == [step for step in range(18) if draw_of_step(0, step) < 0.5], "both in the same steps"

@@ -6,16 +6,16 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torchrun import torchrun
 from toy_training import make_toy, metric_rows
 
-from pipeline.training.distributed import StopSignal
+from pipeline.training.distributed import seed_step
 from pipeline.training.resume import saved_step
+from pipeline.training.stop_signal import StopSignal
 
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
@@ -26,19 +26,19 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_random_numbers_depend_on_seed_step_and_rank_alone() -> None:
+    def numbers(*place: int) -> tuple[float, ...]:
+        seed_step(*place)
+        return tuple(torch.rand(3).tolist())
+
+    places = [(seed, step, rank) for seed in (0, 1) for step in (-1, 0, 1, 11) for rank in (0, 1, 11)]
+    drawn = {place: numbers(*place) for place in places}
+    assert len(set(drawn.values())) == len(places)
+    assert {place: numbers(*place) for place in reversed(places)} == drawn
+
+
 def test_two_processes_end_with_the_weights_of_one(tmp_path: Path) -> None:
-    support = Path(__file__).parents[1] / "support"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    proofs = support.parents[1] / "scripts/proofs"
-    paths = os.pathsep.join([str(support), str(proofs), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [*torchrun, str(support / "two_processes.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    torchrun("two_processes.py", tmp_path)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     toy = make_toy(tmp_path / "series")
     one = toy.model(dropout=0.0)
@@ -55,4 +55,11 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path) -> None:
     assert len(pairs) == 3 * 6 + 3 + 3
     assert max(abs(a["loss"] - b["loss"]) for a, b in pairs if a["split"] != "gates") < 1e-4
     stopped = tmp_path / "stopped"
-    assert metric_rows(stopped)[-1]["step"] == saved_step(stopped) == math.ceil(30 / 4)
+    assert math.ceil(30 / 4) == 8, "the step of the signal; the processes ask each other at every tenth"
+    assert metric_rows(stopped)[-1]["step"] == saved_step(stopped) == 10
+
+
+def test_a_process_that_comes_later_than_the_backend_waits_ends_no_run(tmp_path: Path) -> None:
+    torchrun("late_process.py", tmp_path)
+    for rank in range(2):
+        assert json.loads((tmp_path / f"late{rank}.json").read_text()) == [{"rank": 0}, {"rank": 1}]

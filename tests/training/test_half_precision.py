@@ -16,6 +16,7 @@ from pipeline.config.architecture import Architecture
 from pipeline.config.core import CoreSection
 from pipeline.config.encoders import SeriesSection
 from pipeline.config.heads import ClassifySection, ForecastSection
+from pipeline.config.training import TrainingSection
 from pipeline.data.vocabulary import Vocabulary
 from pipeline.encoders.adapter import Adapter
 from pipeline.encoders.backbone import Backbone
@@ -25,6 +26,8 @@ from pipeline.heads.classify import Classify, Pool
 from pipeline.heads.forecast import Forecast
 from pipeline.models.gan.pooling import masked_mean
 from pipeline.padded import Padded, stack
+from pipeline.training import train_step
+from pipeline.training.distributed import DistributedContext
 
 CPU = torch.device("cpu")
 BF16 = torch.autocast("cpu", torch.bfloat16)
@@ -68,7 +71,7 @@ def test_a_classifier_counts_every_step(pool: Pool) -> None:
         output = model.watch({"series": sequences()})
         half = head.observe(output)
         assert {value.dtype for value in half} == {torch.float32}
-        assert half.num_inputs[:, 0].tolist() == list(STEPS)
+        assert half.num_features[:, 0].tolist() == list(STEPS)
         if pool == "mean":
             assert half.weight_sum[:, 0].tolist() == list(STEPS)
             logits = head.step_logits(output).double()
@@ -113,3 +116,13 @@ def test_a_frozen_cnn_inside_autocast_gives_the_numbers_of_the_store(tmp_path: P
     extract(rows[0])
     assert set(seen.settings) == {(False, False, torch.float32)}
     assert torch.backends.cudnn.allow_tf32, "only for the frozen CNN"
+
+
+def test_precision_auto_is_bf16_only_where_the_device_computes_in_it_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainingSection(precision="auto")
+    context = DistributedContext(torch.device("cuda"))
+    for emulates, expected in ((True, False), (False, True)):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True, e=emulates: including_emulation or not e
+        )
+        assert train_step._is_bf16(settings, context) is expected

@@ -36,6 +36,10 @@ class TwoLayers(nn.Module):
         self.head = nn.Linear(2, 2)
 
 
+def squares(model: nn.Module) -> torch.Tensor:
+    return torch.stack([p.square().sum() for p in model.parameters()]).sum()
+
+
 def make_optimizer(model: nn.Module) -> PlayerOptimizer:
     return PlayerOptimizer(
         model,
@@ -52,8 +56,8 @@ def make_optimizer(model: nn.Module) -> PlayerOptimizer:
 def test_gradients_are_clipped_and_the_norm_before_clipping_is_returned() -> None:
     model = TwoLayers()
     loss: Any = 1e4 * sum(p.sum() for p in model.parameters())
-    numbers = make_optimizer(model).step(loss, 0)
-    assert numbers["grad_norm"] == pytest.approx(1e4 * math.sqrt(10), rel=1e-5)
+    norms, _ = make_optimizer(model).step(loss, 0)
+    assert float(norms["grad_norm"]) == pytest.approx(1e4 * math.sqrt(10), rel=1e-5)
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert float(gradient.norm()) == pytest.approx(1.0, rel=1e-4)
 
@@ -72,10 +76,10 @@ def test_weights_decay_and_biases_do_not_and_the_backbone_has_a_smaller_learning
 def test_the_numbers_of_the_cnn_have_keys_of_their_own() -> None:
     model = TwoLayers()
     loss: Any = 3.0 * model.backbone.weight.sum() + 4.0 * model.head.bias.sum()
-    numbers = make_optimizer(model).step(loss, 0)
-    assert (numbers["lr"], numbers["backbone_lr"]) == pytest.approx((0.1, 0.05))
-    assert numbers["backbone_grad_norm"] == pytest.approx(3 * math.sqrt(4), rel=1e-5)
-    assert numbers["grad_norm"] == pytest.approx(math.sqrt(9 * 4 + 16 * 2), rel=1e-5)
+    norms, rates = make_optimizer(model).step(loss, 0)
+    assert (rates["lr"], rates["backbone_lr"]) == pytest.approx((0.1, 0.05))
+    assert float(norms["backbone_grad_norm"]) == pytest.approx(3 * math.sqrt(4), rel=1e-5)
+    assert float(norms["grad_norm"]) == pytest.approx(math.sqrt(9 * 4 + 16 * 2), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["loss", "norm of the gradient"])
@@ -84,8 +88,20 @@ def test_a_loss_or_gradient_that_is_not_finite_changes_no_weight(name: str) -> N
     before = state_bytes(model)
     total: Any = sum(p.sum() for p in model.parameters())
     loss = total * math.nan if name == "loss" else (0.0 * total).sqrt()
+    optimizer = make_optimizer(model)
+    optimizer.step(loss, 7)
+    optimizer.step(squares(model), 8)  # finite, and too late
+    assert state_bytes(model) == before
     with pytest.raises(
         FloatingPointError, match=rf"The {name} is nan at step 7\..*Lower training.lr or training.grad_clip"
     ):
-        make_optimizer(model).step(loss, 7)
-    assert state_bytes(model) == before
+        optimizer.check()
+
+
+def test_finite_steps_pass_the_check() -> None:
+    model = TwoLayers()
+    optimizer = make_optimizer(model)
+    optimizer.check()
+    for step in range(3):
+        optimizer.step(squares(model), step)
+    optimizer.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from toy_training import SETTINGS, SignalAt, Toy, make_toy, metric_rows, state_bytes
 
 from pipeline.data.dataset import RowDataset
-from pipeline.training.distributed import Interrupted
+from pipeline.data.manifest_rows import Span
 from pipeline.training.resume import saved_step
+from pipeline.training.stop_signal import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,20 @@ def test_a_signal_in_the_last_step_stops_too(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         toy.fit(toy.model(), tmp_path, train=SignalAt(toy.train, 3 * 48))
     assert toy.fit(toy.model(), tmp_path, from_step=saved_step(tmp_path)).step == 18
+
+
+def test_rows_with_other_labels_spans_or_captions_are_other_rows(toy: Toy, tmp_path: Path) -> None:
+    toy.fit(toy.model(), tmp_path)
+    first, second, *rest = toy.train.rows
+    other_label = next(row.label for row in rest if row.label != first.label)
+    relabelled = [replace(first, label=other_label), second, *rest]
+    changes = (relabelled, [replace(first, spans=(Span(0, 1, "x"),)), second, *rest], [second, first, *rest])
+    for rows in (*changes, [replace(first, captions=("A b.",)), second, *rest]):
+        other = RowDataset(rows, toy.train.source, toy.train.targets, window=toy.train.window)
+        with pytest.raises(ValueError, match=r"was saved by a training on other rows or of other weights"):
+            toy.fit(toy.model(), tmp_path, train=other, from_step=18)
+    same = RowDataset(toy.train.rows, toy.train.source, toy.train.targets, window=toy.train.window)
+    assert toy.fit(toy.model(), tmp_path, train=same, from_step=18).step == 18
 
 
 def test_a_state_of_other_rows_or_weights_is_refused(toy: Toy, tmp_path: Path) -> None:

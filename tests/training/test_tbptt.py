@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torchrun import torchrun
 from toy_training import CPU, SETTINGS, SignalAt, Toy, make_series, make_toy, metric_rows
 
 from pipeline.config.base import ConfigError
@@ -18,8 +16,8 @@ from pipeline.config.run import load_config
 from pipeline.data.batch import collate
 from pipeline.data.sampler import Key, TbpttSampler
 from pipeline.padded import stack
-from pipeline.training.distributed import Interrupted
 from pipeline.training.resume import saved_step
+from pipeline.training.stop_signal import Interrupted
 
 TBPTT = SETTINGS.model_copy(update={"tbptt": True, "batch_size": 4})
 
@@ -82,18 +80,8 @@ def test_the_lanes_are_laid_out_once_an_epoch_and_once_to_count_its_steps(
 
 
 def test_two_processes_whose_lanes_end_at_different_steps_train_a_language_model(tmp_path: Path) -> None:
-    support = Path(__file__).parents[1] / "support"
     (tmp_path / "run").mkdir()
-    paths = [str(support), str(support.parents[1] / "scripts/proofs"), os.environ.get("PYTHONPATH", "")]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = subprocess.run(
-        [*torchrun, str(support / "two_lanes.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    torchrun("two_lanes.py", tmp_path)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert sorted(rank["windows"].count(-1) for rank in ranks) == [0, 6], "one rank has nothing to read at the end"
     assert ranks[0]["weights"] == ranks[1]["weights"] and ranks[0]["finite"] and ranks[0]["steps"] == 2 * 8

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -311,7 +313,7 @@ def test_mode_and_environment_choose_where_rows_go(
         modes.append(options["mode"])
         return FakeRun("")
 
-    fake = SimpleNamespace(init=init, Settings=dict, setup=dict, login=lambda prompt: False)
+    fake = SimpleNamespace(init=init, Settings=dict, setup=dict, login=lambda **_: False)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -319,3 +321,55 @@ def test_mode_and_environment_choose_where_rows_go(
         monkeypatch.setenv(name, value)
     start(tmp_path, mode).close()
     assert modes == ([expected] if expected else [])
+
+
+WITHOUT_NETWORK = """
+import sys
+from pathlib import Path
+from test_tracking import row, start
+with start(Path(sys.argv[1]), "auto", messages=(messages := [])) as tracker:
+    print(*messages, sep="\\n")
+    for step in range(20):
+        tracker.log(row(step))
+"""
+
+
+@pytest.mark.slow
+def test_with_a_key_and_no_network_a_run_says_that_it_waits_and_loses_nothing(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        pytest.skip("this user may not make a network namespace")
+    root = Path(__file__).parents[2]
+    paths = [root, root / "tests/training", root / "tests/support", root / "scripts/proofs"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "HOME": str(tmp_path / "home")}
+    environment |= {"WANDB_API_KEY": "f" * 40, "WANDB_INIT_TIMEOUT": "3"}
+    command = ["unshare", "-rn", sys.executable, "-c", WITHOUT_NETWORK, str(tmp_path / "run")]
+    (tmp_path / "run").mkdir()
+    result = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    waits, reason, offline = result.stdout.splitlines()
+    assert waits == "Weights & Biases: waiting for an answer of the server, at most 3 s"
+    assert "Nothing is lost: an offline run waits for `wandb sync " in reason
+    assert offline.startswith("Weights & Biases: offline, run ")
+    assert file_rows(tmp_path / "run") == [row(step) for step in range(20)]
+    assert [one["step"] for one in wandb_rows(tmp_path / "run")] == [*range(20)]
+    assert not list(tmp_path.glob("run/wandb/run-*")), "the run that did not start leaves no second copy"
+
+
+def test_an_online_run_that_follows_an_offline_one_logs_its_rows_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[FakeRun] = []
+
+    def init(**_: Any) -> FakeRun:
+        runs.append(FakeRun(""))
+        return runs[-1]
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict, setup=dict))
+    with start(tmp_path, "offline") as tracker:
+        for step in range(3):
+            tracker.log(row(step))
+    folder = tmp_path / "wandb" / f"offline-run-1-{(tmp_path / 'wandb_id').read_text()}"
+    folder.mkdir(parents=True)
+    for _ in range(2):
+        start(tmp_path, "online", from_step=2).close()
+    assert [run.rows for run in runs] == [3, 3, 0] and not folder.exists()

@@ -15,6 +15,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.atomic import remove_partial_files
 from pipeline.inference.answer import Answer
 from pipeline.models.prediction import Classification, Timeline
 from pipeline.writers import SPAN_FORMATS, WRITERS, open_writer
@@ -155,46 +156,25 @@ def test_an_unfinished_file_does_not_have_the_final_name(kind, tmp_path):
     assert len(READERS[kind](final)) == len(ROWS) and list(tmp_path.iterdir()) == [final]
 
 
-def test_a_row_is_in_the_partial_file_as_soon_as_it_is_written(tmp_path):
-    for kind in ("jsonl", "csv"):
-        writer = open_writer(kind, tmp_path, HEADS)
-        writer.write(ROWS[0])
-        assert "plain.mp4" in (tmp_path / f"predictions.{kind}.partial").read_text()
-        writer.close()
-
-
 @each_format
 def test_two_jobs_with_one_output_folder_do_not_mix_their_rows(kind, tmp_path):
     first, second = open_writer(kind, tmp_path, HEADS), open_writer(kind, tmp_path, HEADS)
     first.write(make_row("first.mp4"))
     second.write(make_row("second.mp4"))
-    if kind != "parquet":  # its rows are written in groups
-        assert "second.mp4" in (tmp_path / f"predictions.{kind}.partial").read_text()  # that of the later job
     assert [row["path"] for row in READERS[kind](first.close())] == ["first.mp4"]
     assert [row["path"] for row in READERS[kind](second.close())] == ["second.mp4"]
     assert list(tmp_path.iterdir()) == [tmp_path / f"predictions.{kind}"]
 
 
-def test_a_partial_file_of_a_job_that_died_does_not_disturb_the_next_job(tmp_path):
-    (tmp_path / "predictions.jsonl.partial").write_text("of version 0.1")
+def test_a_partial_file_of_a_job_that_died_does_not_disturb_the_next_job_and_is_removed(tmp_path):
     dead = open_writer("jsonl", tmp_path, HEADS)
     dead.write(make_row("dead.mp4"))
+    (tmp_path / ".hidden.jsonl").write_text("of the user")
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_partial_files(tmp_path)
     path = write("jsonl", tmp_path, [make_row("alive.mp4")])
     assert [row["path"] for row in read_json(path)] == ["alive.mp4"]
-    (left,) = tmp_path.glob("predictions.jsonl.*.partial")
-    assert "dead.mp4" in left.read_text() and not (tmp_path / "predictions.jsonl.partial").exists()
-
-
-def test_without_symbolic_links_the_rows_are_written_all_the_same(tmp_path, monkeypatch):
-    def refuse(*_: Any) -> None:
-        raise OSError("no symbolic links here")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    writer = open_writer("jsonl", tmp_path, HEADS)
-    writer.write(make_row("a.mp4"))
-    (partial,) = tmp_path.iterdir()
-    assert partial.name.endswith(".partial") and "a.mp4" in partial.read_text()
-    assert list(tmp_path.iterdir()) == [partial] and writer.close() == tmp_path / "predictions.jsonl"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / ".hidden.jsonl", path]
 
 
 def test_no_cell_of_the_csv_is_a_formula(tmp_path):

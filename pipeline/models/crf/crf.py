@@ -77,7 +77,7 @@ class CRF(nn.Module):
         emissions: (B, T, C). labels: (B, T) int64, any values in the padding.
         """
         emissions = self._prepared(emissions)
-        mask, lengths = emissions.mask, emissions.lengths.to(emissions.data.device)
+        mask, lengths = emissions.mask, emissions.device_lengths
         labels = torch.where(mask, labels, 0)
         transitions, start, end = self._masked_scores(emissions.data.dtype)
         with without_autocast(emissions.data.device):  # rounding errors would accumulate over the steps

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from pipeline.padded import Padded
 
+PAIR_STEPS = 32
+"""Steps whose pairs of labels are summed at once in log space."""
+
 
 class ChainPosteriors(NamedTuple):
     """log_z: (B,), 0 where the length is 0. labels: (B, T, C), p(y_t = c | x), zero in the padding. pairs: (B, C, C),
@@ -71,13 +74,16 @@ def forward_backward(emissions: Padded, transitions: Tensor, start: Tensor, end:
     sum of the logarithms of these scales. A step is then one product of matrices. The backward recursion is the forward
     one on the reversed row with the transposed matrix, so both run in one loop. Scaled numbers can underflow where
     emissions and constraints contradict each other. The error from that is bounded afterwards, and rows where the bound
-    is not far below the rounding error are computed again in log space (slower, no underflow).
+    is not far below the rounding error are computed again in log space (slower, no underflow). A GPU computes all rows
+    in log space: to ask it for the bound would stop its queue, and there a step costs its launches in both cases.
 
     emissions: (B, T, C) with zeros in the padding, T >= 1. transitions: (C, C) from row to column. start, end: (C,).
     All in one dtype, all finite.
     """
+    if emissions.data.device.type != "cpu":
+        return _log_space_recursion(emissions, transitions, start, end)
     posteriors, is_safe = _scaled_recursion(emissions, transitions, start, end)
-    if is_safe.is_meta or bool(is_safe.all()):  # a meta tensor has no values
+    if bool(is_safe.all()):
         return posteriors
     rows = (~is_safe).nonzero()[:, 0]
     unsafe = Padded(emissions.data[rows], emissions.lengths[rows.cpu()])
@@ -93,7 +99,7 @@ def _scaled_recursion(
     `predicted` is the sum over the labels of the step before, `updated` is that times the emission and divided by its
     own sum. Axis 1 is the direction: in the backward one `predicted` is beta_t, and `updated` is exp(x_t) * beta_t.
     """
-    lengths = emissions.lengths.to(emissions.data.device)
+    lengths = emissions.device_lengths
     mask = emissions.mask.t()  # (T, B)
     e = emissions.data.transpose(0, 1)
     peaks = torch.stack([transitions.amax(), start.amax(), end.amax()])
@@ -135,7 +141,7 @@ def _scaled_recursion(
 
 def _log_space_recursion(emissions: Padded, transitions: Tensor, start: Tensor, end: Tensor) -> ChainPosteriors:
     """The same with logarithms and a log-sum-exp over (B, C, C) at each step."""
-    lengths = emissions.lengths.to(emissions.data.device)
+    lengths = emissions.device_lengths
     mask = emissions.mask.t()
     e = emissions.data.transpose(0, 1)
     reversal = _reversal(lengths, mask)[:, :, None].expand(e.shape)
@@ -158,9 +164,10 @@ def _log_space_recursion(emissions: Padded, transitions: Tensor, start: Tensor, 
     z = joint.logsumexp(dim=2)
     labels = torch.where(mask[:, :, None], joint.softmax(dim=2), 0.0)
     pairs = e.new_zeros((e.shape[1], e.shape[2], e.shape[2]))
-    for t in range(1, e.shape[0]):
-        pair = alpha[t - 1][:, :, None] + transitions + emitted_beta[t][:, None, :] - z[t - 1][:, None, None]
-        pairs = pairs + torch.where(mask[t][:, None, None], pair.exp(), 0.0)
+    parts = (x.split(PAIR_STEPS) for x in (alpha[:-1], emitted_beta[1:], z[:-1], mask[1:]))
+    for from_label, to_label, log_sum, is_valid in zip(*parts, strict=True):  # (steps, B, C, C) at a time
+        pair = from_label[..., None] + transitions + to_label[:, :, None] - log_sum[..., None, None]
+        pairs = pairs + torch.where(is_valid[..., None, None], pair.exp(), 0.0).sum(0)
     log_z = torch.where(mask, torch.stack(scales)[:, 0, :, 0], 0.0).sum(0)
     log_z = log_z + z.gather(0, (lengths - 1).clamp(min=0)[None])[0]
     return ChainPosteriors(torch.where(lengths > 0, log_z, 0.0), labels.transpose(0, 1), pairs)

@@ -138,11 +138,11 @@ class Lattice:
         lengths, (batch, num_steps, num_labels) = emissions.lengths, emissions.data.shape
         if num_steps == 0:
             return Padded(emissions.data.new_zeros((batch, 0), dtype=torch.int64), lengths)
-        last = (lengths - 1).to(emissions.data.device)
+        last = emissions.device_lengths - 1
         last_steps = set((lengths - 1).tolist())  # known on the CPU: most steps are the last one of no row
         all_scores = self._all_scores(emissions)
         last_scores = all_scores[last.clamp(min=0), torch.arange(batch, device=last.device)]
-        final = self.final(last_scores, lengths).flatten(1).argmax(dim=1)
+        final = self.final(last_scores, emissions.device_lengths).flatten(1).argmax(dim=1)
         scores, state, path = all_scores.unbind(), final, []
         for t in range(num_steps - 1, -1, -1):
             if t in last_steps:

@@ -15,6 +15,7 @@ from pipeline.models.gan.content_bank import STYLE_NOISE
 from pipeline.models.gan.gaussian import LOG_DEVIATION_RANGE, low_rank_nll
 from pipeline.models.gan.generator import Condition
 from pipeline.models.gan.pooling import mean_and_max
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.models.recurrent.core import Core, State
 from pipeline.padded import Padded
 
@@ -84,7 +85,7 @@ class AutoregressiveFeatureGenerator(nn.Module):
         mean, factor, deviation = self._gaussian(append_codes(outputs.data, context), before)
         with torch.autocast(mean.device.type, enabled=False):
             nll = low_rank_nll(residuals.zeroed().data.float(), mean, factor, deviation)
-        return (nll * residuals.mask).sum() / (residuals.mask.sum().clamp(min=1) * self.width)
+        return mean_over_processes((nll * residuals.mask).sum(), residuals.mask.sum() * self.width, self.training)
 
     def forward(
         self, codes: LatentCodes, labels: Tensor, state: State | None = None, skip: int = 0

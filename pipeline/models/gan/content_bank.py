@@ -44,24 +44,28 @@ class ContentBank(nn.Module):
         self.register_buffer("classes", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("capacity", torch.tensor(size))
         self.register_buffer("num_stored", torch.tensor(0))
+        self._capacity, self._num_stored = size, 0  # on the CPU, so that a training step asks no device
         self._components: tuple[int, Tensor] | None = None
+        self.register_load_state_dict_post_hook(_count_again)
 
     def set_capacity(self, count: int) -> None:
         """Store at most `count` sequences: with the number of training rows each is stored about once."""
-        self.get_buffer("capacity").fill_(min(count, len(self.get_buffer("contents"))))
+        self._capacity = min(count, len(self.get_buffer("contents")))
+        self.get_buffer("capacity").fill_(self._capacity)
 
     @torch.no_grad()
     def store(self, contents: Tensor, styles: Tensor, labels: Tensor) -> None:
         """Store contents (B, D) and styles (B, S) of sequences of the classes (B,), in place of the oldest."""
-        capacity, num_stored = int(self.get_buffer("capacity")), self.get_buffer("num_stored")
-        rows = (int(num_stored) + torch.arange(len(labels), device=labels.device)[-capacity:]) % capacity
+        capacity = self._capacity
+        rows = (self._num_stored + torch.arange(len(labels), device=labels.device)[-capacity:]) % capacity
         for name, values in (("contents", contents), ("styles", styles), ("classes", labels)):
             buffer = self.get_buffer(name)
             buffer[rows] = values[-capacity:].to(buffer.dtype)
-        num_stored += len(labels)
+        self._num_stored += len(labels)
+        self.get_buffer("num_stored").add_(len(labels))
 
     def __len__(self) -> int:
-        return min(int(self.get_buffer("num_stored")), int(self.get_buffer("capacity")))
+        return min(self._num_stored, self._capacity)
 
     @torch.no_grad()
     def draw(self, content_codes: Tensor, style_codes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,3 +115,8 @@ class ContentBank(nn.Module):
             components[: len(largest)] = (lengths[:, None] * basis[:, : len(largest)].T).to(components.dtype)
             self._components = known = version, components
         return known[1]
+
+
+def _count_again(bank: ContentBank, _: object) -> None:
+    """Take the counts from the state that was loaded."""
+    bank._capacity, bank._num_stored = (int(bank.get_buffer(name)) for name in ("capacity", "num_stored"))

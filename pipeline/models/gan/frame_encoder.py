@@ -81,8 +81,10 @@ class FrameEncoder(nn.Module):
 
 
 def random_steps(lengths: Tensor, count: int, with_first: bool = False) -> Tensor:
-    """Random steps of each row, (B, count). lengths: (B,). with_first: the first of them is step 0."""
-    steps = (torch.rand(len(lengths), count) * lengths[:, None].clamp(min=1)).long()
+    """Random steps of each row, (B, count), on the device of the lengths (B,). with_first: the first of them is step
+    0.
+    """
+    steps = (torch.rand(len(lengths), count, device=lengths.device) * lengths[:, None].clamp(min=1)).long()
     if with_first:
         steps[:, 0] = 0
     return steps
@@ -90,7 +92,7 @@ def random_steps(lengths: Tensor, count: int, with_first: bool = False) -> Tenso
 
 def gather_steps(x: Tensor, steps: Tensor) -> Tensor:
     """(B, T, ...), (B, count) -> (B, count, ...)."""
-    return x[torch.arange(len(x))[:, None], steps]
+    return x[torch.arange(len(x), device=x.device)[:, None], steps]
 
 
 def reconstruction_distance(decoded: Tensor, real: Tensor, squared_weight: float = 0.0) -> Tensor:

@@ -9,16 +9,15 @@ files.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.choices import Motion
 from pipeline.models.gan.codes import LatentCodes, append_codes, concat_codes, draw_normal
 from pipeline.models.recurrent.core import Core, State
 from pipeline.padded import Padded
-
-Motion = Literal["core", "independent"]
 
 
 class SequenceDecoder(Protocol):

@@ -14,8 +14,9 @@ from pipeline.models.gan.codes import LatentCodes, append_codes, draw_normal
 from pipeline.models.gan.frame_decoder import FirstFrameDecoder
 from pipeline.models.gan.gaussian import LOG_DEVIATION_RANGE, diagonal_nll
 from pipeline.models.gan.generator import Condition
+from pipeline.models.process_mean import mean_over_processes
 from pipeline.models.recurrent.core import Core, State
-from pipeline.padded import Padded, full_precision
+from pipeline.padded import Padded, full_precision, map_lengths
 
 CONTENT_NOISE = 0.3
 """Deviation of the noise on the content in training, so that the generator learns no frame by heart."""
@@ -91,12 +92,13 @@ class ImageToVideoGenerator(nn.Module):
         last = differences[:, :-1]
         if self.training:
             last = last + POSE_NOISE * torch.randn_like(last)
-        lengths = (poses.lengths - 1).clamp(min=0)
+        lengths = map_lengths(poses.lengths, lambda n: (n - 1).clamp(min=0))
         inputs = Padded(self.core_input(append_codes(last, context)), lengths)
         outputs, _ = self.core(inputs, self.condition.initial_state(context))
         change, log_deviation = self._gaussian(outputs.data, context)
         nll = diagonal_nll(differences[:, 1:] - last - change, log_deviation).mean(2)
-        return torch.where(inputs.mask, full_precision(nll), 0.0).sum() / inputs.mask.sum().clamp(min=1)
+        total = torch.where(inputs.mask, full_precision(nll), 0.0).sum()
+        return mean_over_processes(total, inputs.mask.sum(), self.training)
 
     def generate_codes(
         self, codes: LatentCodes, labels: Tensor, state: State | None = None, skip: int = 0

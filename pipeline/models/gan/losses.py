@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GanLoss = Literal["hinge", "relativistic"]
+from pipeline.models.choices import GanLoss
 
 CRITIC_LOSS_RANGE: dict[GanLoss, tuple[float, float]] = {"hinge": (0.02, 4.0), "relativistic": (0.005, 3.0)}
 """Below the first number the critic is never wrong and the generator learns nothing; above the second it is worse than
@@ -61,20 +61,6 @@ def gradient_penalty(scores: Tensor, x: Tensor) -> Tensor:
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
-def ema_update(decay: float) -> Callable[..., None]:
-    """The update of an exponential moving average of weights, for `AveragedModel`.
-
-    The average moves by 1 - decay of its distance to the weights, and by 9 / (10 + n) after n steps where that is more.
-    """
-
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(averages), list(weights), 1.0 - kept)
-
-    return update
-
-
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Within it the modules' weights are constants: gradients pass through, and no weight gets one."""
@@ -107,16 +93,18 @@ def critic_terms(
     *,
     penalty_weight: float,
     penalty_share: float,
+    draw: float,
     is_training: bool,
     is_recurrent: bool,
 ) -> dict[str, Tensor]:
     """The critic's loss terms of the head `name`.
 
     Its loss; and on a share `penalty_share` of the training steps R1 and R2 of the sequences, times penalty_weight /
-    penalty_share. score: gives the critic's scores (B,) of sequences and, where there are any, of images. is_recurrent:
+    penalty_share. draw: a random number in [0, 1) of the step, the same in all processes; below penalty_share the step
+    has R1 and R2. score: gives the critic's scores (B,) of sequences and, where there are any, of images. is_recurrent:
     the critic has a core.
     """
-    has_penalty = is_training and penalty_weight > 0 and bool(torch.rand(()) < penalty_share)
+    has_penalty = is_training and penalty_weight > 0 and draw < penalty_share
     real, generated = (
         side._replace(sequences=side.sequences.detach().requires_grad_(has_penalty)) for side in (real, generated)
     )

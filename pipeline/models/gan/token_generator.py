@@ -81,15 +81,15 @@ class TokenGenerator(nn.Module):
             has_ended = torch.zeros(len(condition), 1, dtype=torch.bool, device=condition.device)
         else:
             core_state, last, has_ended = state[:-2], state[-2][:, 0], state[-1][:, 0] > 0
-        forbidden = torch.tensor([self.start, self.padding], device=condition.device)
-        padding = torch.tensor(self.padding, device=condition.device)
-        padding = F.one_hot(padding, self.vocabulary_size).to(condition.dtype)
+        ids = torch.arange(self.vocabulary_size, device=condition.device)
+        padding = (ids == self.padding).to(condition.dtype)
+        forbidden = torch.where((ids == self.start) | (ids == self.padding), -torch.inf, 0.0).to(condition.dtype)
         tokens = []
         for codes_of_step in codes.motion.unbind(1):
             noise, gumbel = codes_of_step.split([self.motion_size, self.vocabulary_size], dim=1)
             output, core_state = self.core.step(torch.cat([noise, condition, last], dim=1), core_state)
             logits = self.readout(torch.cat([output, codes.content, condition], dim=1))
-            logits = logits.index_fill(1, forbidden, -torch.inf)
+            logits = logits + forbidden
             token = torch.where(has_ended, padding, gumbel_softmax(logits, gumbel, self.temperature))
             has_ended = has_ended | (token[:, self.end : self.end + 1] > 0.5)
             tokens.append(token)

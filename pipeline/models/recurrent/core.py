@@ -12,6 +12,7 @@ Knows nothing of videos, words, losses or generation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Literal, Protocol
 
@@ -198,6 +199,20 @@ class Core(nn.Module):
         y, state = self(one, state)
         return y.data[:, 0], state
 
+    def flatten_parameters(self) -> None:
+        """Keep the weights of each layer and direction in one buffer, see `Weights.for_kernel`."""
+        for suffix in (suffix for layer in range(self.layers) for suffix in self._suffixes(layer)):
+            weights = self._weights(suffix)
+            for parameter, joined in zip(weights, weights.in_one_buffer(), strict=True):
+                parameter.data = joined.detach()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Core:
+        """Every move to a device ends here: on a GPU the kernels want the weights in one buffer."""
+        super()._apply(fn, recurse)
+        if self.cell not in MINIMAL_CELLS and self.get_parameter("weight_ih_l0").device.type == "cuda":
+            self.flatten_parameters()
+        return self
+
     def gates(self, x: Padded, state: State | None = None) -> list[tuple[str, Tensor]]:
         """The activations of every gate over a batch, without dropout: (name, (valid steps of the batch, H)) for each
         layer and direction. Computed step by step in Python.
@@ -222,7 +237,7 @@ class Core(nn.Module):
         x = x.map(lambda d: d.to(dtype))
         if x.data.shape[1] == 0:
             return x.map(lambda d: d.new_zeros((*d.shape[:2], self.output_size))), initial
-        mask = x.mask if bool((x.lengths < x.data.shape[1]).any()) else None  # without padding no mask is needed
+        mask = None if x.is_full else x.mask  # without padding no mask is needed
         device_type = x.data.device.type
         is_autocast = torch.amp.is_autocast_available(device_type)
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
@@ -274,7 +289,7 @@ class Core(nn.Module):
         if self.cell == "lstm":
             return _lstm(data, lengths, mask, state, weights, self.training)
         kernel = getattr(torch._VF, self.cell)  # type: ignore[attr-defined]
-        y, h = kernel(data, state[0][None].contiguous(), list(weights), True, 1, 0.0, self.training, False, True)
+        y, h = kernel(data, state[0][None].contiguous(), weights.for_kernel(), True, 1, 0.0, self.training, False, True)
         return y, (h[0] if mask is None else _last_valid(y, lengths, state[0]),)
 
     def _run_with_gates(
@@ -353,7 +368,7 @@ def _lstm(
         weights = weights._replace(ih=torch.cat([weights.ih, column.reshape(-1, 1)], dim=1))
     start = [s[None].contiguous() for s in state]
     y, h, c = torch._VF.lstm(  # type: ignore[attr-defined]
-        data, start, list(weights), True, 1, 0.0, training, False, True
+        data, start, weights.for_kernel(), True, 1, 0.0, training, False, True
     )
     return y, (h[0] if mask is None else _last_valid(y, lengths, state[0]), c[0])
 
@@ -361,11 +376,12 @@ def _lstm(
 def _reversed(x: Padded) -> Tensor:
     """The valid part of each row backwards, its padding where it was: step t reads from length - 1 - t."""
     steps = torch.arange(x.data.shape[1], device=x.data.device)[None, :]
-    lengths = x.lengths.to(x.data.device)[:, None]
+    lengths = x.device_lengths[:, None]
     index = torch.where(steps < lengths, lengths - 1 - steps, steps)
     return x.data.gather(1, index[:, :, None].expand(x.data.shape))
 
 
 def _last_valid(y: Tensor, lengths: Tensor, initial: Tensor) -> Tensor:
     """The last valid step of each row of y (B, T, H); `initial` (B, H) where the length is 0."""
-    return torch.where((lengths > 0).to(y.device)[:, None], Padded(y, lengths).last(), initial)
+    padded = Padded(y, lengths)
+    return torch.where((padded.device_lengths > 0)[:, None], padded.last(), initial)

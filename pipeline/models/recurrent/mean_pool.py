@@ -45,8 +45,7 @@ class MeanPoolCore(nn.Module):
         total, count = state if state is not None else self.initial_state(x.data.shape[0])
         if x.data.shape[1] == 0:
             return x.map(lambda d: d.new_zeros((*d.shape[:2], self.output_size))), (total, count)
-        partial = accumulate(x.zeroed().data.unbind(1), initial=total[:, 0])  # cumsum over wide steps is 4 times slower
-        sums = torch.stack(list(partial)[1:], dim=1)
+        sums = _running_sums(x.zeroed().data, total)
         counts = count + x.mask[:, :, None].to(sums.dtype).cumsum(dim=1)
         means = sums / counts.clamp(min=1.0)
         with without_autocast(means.device):  # in full precision, as the recurrent cores
@@ -57,3 +56,14 @@ class MeanPoolCore(nn.Module):
         """One step of every row: x_t (B, D) and the state before it -> (y_t (B, H), the state after it)."""
         y, state = self(Padded(x_t[:, None], torch.ones(x_t.shape[0], dtype=torch.int64)), state)
         return y.data[:, 0], state
+
+
+def _running_sums(x: Tensor, total: Tensor) -> Tensor:
+    """The sum up to each step (B, T, D), from x (B, T, D) and the sum before it (B, 1, D).
+
+    On a CPU step by step, because cumsum over wide steps takes 4 times as long there; on a GPU each step would be a
+    kernel of its own.
+    """
+    if x.device.type != "cpu":
+        return total + x.cumsum(1)
+    return torch.stack(list(accumulate(x.unbind(1), initial=total[:, 0]))[1:], dim=1)

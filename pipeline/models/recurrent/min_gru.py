@@ -6,6 +6,8 @@ of layers, directions or dropout.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -67,13 +69,53 @@ def parallel_scan(keep: Tensor, new: Tensor, h_0: Tensor) -> Tensor:
     """The same states in log2(T) parallel passes (Hillis & Steele 1986).
 
     A pair (keep, new) stands for the map h -> keep * h + new. Each pass composes every map with the one `span` steps
-    before it, (k1, n1) then (k2, n2) = (k2 k1, k2 n1 + n2), which doubles the number of steps that a pair covers.
+    before it, (k1, n1) then (k2, n2) = (k2 k1, k2 n1 + n2), which doubles the number of steps that a pair covers. What
+    is kept for the gradient, `keep` and the states, does not grow with the number of passes.
 
     The scan does not run in log space, as in the paper: there the sum of log(keep) grows with T, and its rounding error
     with it (measured on 4,096 steps in float32: an error of 9e-4, here 4e-7). Here every product lies in [0, 1], and
     states may have any sign.
     """
     new = torch.cat([torch.addcmul(new[:, :1], keep[:, :1], h_0[:, None]), new[:, 1:]], dim=1)
+    return _scan_from_zero(keep, new)
+
+
+def _scan_from_zero(keep: Tensor, new: Tensor) -> Tensor:
+    states = ParallelScan.apply(keep, new)
+    assert isinstance(states, Tensor)
+    return states
+
+
+class ParallelScan(torch.autograd.Function):
+    """The recurrence h_t = keep_t * h_{t-1} + new_t from h_0 = 0, and its gradients.
+
+    With g_t the gradient of h_t through all steps:
+
+        g_t = gradient_t + keep_{t+1} * g_{t+1},   d new_t = g_t,   d keep_t = g_t * h_{t-1}
+
+    which is the same recurrence from the last step back. It has gradients of gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, keep: Tensor, new: Tensor) -> Tensor:
+        """Tensors keep, new (B, T, H) -> the states (B, T, H)."""
+        states = _compose(keep, new)
+        ctx.save_for_backward(keep, states)
+        return states
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of keep and new."""
+        keep, states = ctx.saved_tensors
+        following = F.pad(keep[:, 1:], (0, 0, 0, 1)).flip(1)
+        of_new = _scan_from_zero(following, gradients[0].flip(1)).flip(1)
+        return of_new * F.pad(states[:, :-1], (0, 0, 1, 0)), of_new
+
+
+def _compose(keep: Tensor, new: Tensor) -> Tensor:
+    """The states from a state of 0, by composing maps."""
     span, steps = 1, new.shape[1]
     while span < steps:
         composed = torch.addcmul(new[:, span:], keep[:, span:], new[:, :-span])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 GateActivations = dict[str, Tensor]
@@ -27,6 +27,19 @@ class Weights(NamedTuple):
     hh: Tensor
     bias_ih: Tensor
     bias_hh: Tensor
+
+    def in_one_buffer(self) -> Weights:
+        """The same weights as views of one tensor, one behind the other, as cuDNN reads them. Gradients pass."""
+        joined = torch.cat([weight.reshape(-1) for weight in self])
+        parts = joined.split([weight.numel() for weight in self])
+        return Weights(*(part.view(weight.shape) for part, weight in zip(parts, self, strict=True)))
+
+    def for_kernel(self) -> list[Tensor]:
+        """The weights for a fused kernel. cuDNN copies weights that lie apart, each by itself, at every call. Those of
+        the module lie in one buffer (`Core.flatten_parameters`); masked ones are new tensors, and are joined here.
+        """
+        is_masked = not all(isinstance(weight, nn.Parameter) for weight in self)
+        return list(self.in_one_buffer() if is_masked and self.ih.device.type == "cuda" else self)
 
 
 def run_loop(

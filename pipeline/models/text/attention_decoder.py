@@ -12,18 +12,16 @@ at a time in a search. Knows nothing of videos, texts or losses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.models.choices import Attention, DecoderCell
 from pipeline.models.recurrent.core import Core, State
 from pipeline.models.text.beam_search import StepFunction
 from pipeline.padded import Padded, dropout_mask
 
-Attention = Literal["soft", "mean", "none"]
-DecoderCell = Literal["lstm", "gru"]
 LOCATION_KERNEL = 15
 """Width, in steps, of the convolution over the attention weights so far."""
 
@@ -130,11 +128,11 @@ class AttentionDecoder(nn.Module):
         return (*cores, context, memory.values.new_zeros((rows, 2, steps)))
 
     def forward(
-        self, memory: AttentionMemory, tokens: Padded, positions: Tensor | None = None
+        self, memory: AttentionMemory, tokens: Padded, positions: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Teacher forcing over known sequences.
 
-        tokens: (B, L) ids, the start token first. positions: (B, L) bool, where logits are wanted, N of them; then they
+        tokens: (B, L) ids, the start token first. positions: rows and steps (N,) where logits are wanted; then they
         are (N, V), because over a large vocabulary the logits are most of the work.
 
         Returns logits of the next tokens (B, L, V) and the attention weights (B, L, S).

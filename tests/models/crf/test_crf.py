@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from brute_crf import BruteForceCRF, ragged_cases, randomise
+from made_cores import saved_bytes
 from made_crfs import CLOSE, LENGTHS, emissions, make, random_labels, scores_of
 from torch import Tensor
 from torchcrf import CRF as TorchCRF
@@ -13,6 +14,9 @@ from pipeline.models.crf.crf import CRF
 from pipeline.models.crf.fixed_lag import FixedLagViterbi
 from pipeline.models.crf.forward_backward import _log_space_recursion, _scaled_recursion, forward_backward
 from pipeline.padded import Padded, stack
+
+LONG = ((10_000, 2000.0), (7_001, -3000.0), (17, 0.0))
+"""Steps of a long row, and what is added to all of its emissions."""
 
 
 def test_all_ragged_cases_up_to_5_steps_and_4_labels_equal_brute_force():
@@ -246,6 +250,22 @@ def test_minimum_duration_and_constraints_together_equal_brute_force(seed):
         assert tuple(path.tolist()) == BruteForceCRF(data, *scores_of(crf), **rules).best()
 
 
+@pytest.mark.parametrize("minimum", [1, 3])
+def test_a_long_path_in_float32_equals_that_in_float64(minimum):
+    """All scores are multiples of 1/8, so float32 is exact while they stay small, and ties fall alike. Without a
+    normalisation they would grow to 20 millions, where float32 knows whole pairs only."""
+    crf = make(4, min_steps=minimum)
+    with torch.no_grad():
+        for parameter in crf.parameters():
+            parameter.copy_((8 * parameter).round() / 8)
+    torch.manual_seed(0)
+    x = stack([(8 * torch.randn(n, 4, dtype=torch.float64)).round() / 8 + offset for n, offset in LONG])
+    expected = crf.decode(x)
+    found = crf.float().decode(x.map(Tensor.float))
+    assert torch.equal(found.data, expected.data)
+    assert all(len(row.unique()) == 4 for row in found.unpad()[:2])
+
+
 def test_likelihood_and_marginals_ignore_the_minimum_duration():
     plain, minimum, x = make(4), make(4, min_steps=3), emissions()
     labels = random_labels(x)
@@ -306,6 +326,16 @@ def test_all_tensors_are_on_the_device_of_the_weights():
         decoded = (crf.marginals(x), crf.decode(x).data, committed.data, decoder.pending(memory).data)
         tensors = (value, *gradients, *decoded, memory.scores, memory.paths, decoder.finish(memory).data)
         assert {t.device.type for t in tensors} == {"meta"}
+
+
+def test_the_memory_of_the_likelihood_grows_with_its_steps_and_no_faster():
+    kept = []
+    for steps in (256, 4096):
+        crf, x = make(3), torch.randn(2, steps, 3, dtype=torch.float64, requires_grad=True)
+        labels = torch.zeros(2, steps, dtype=torch.int64)
+        padded = Padded(x, torch.tensor([steps, steps // 2]))
+        kept.append(saved_bytes(lambda: crf.log_likelihood(padded, labels)) / x.nbytes)  # noqa: B023
+    assert kept[1] <= 1.01 * kept[0] and kept[1] <= 4, "in tensors (B, T, C)"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_the_gradient_penalty_passes_through_a_recurrent_critic(cell: Any) -> No
         CriticInput(x + 1, None),
         penalty_weight=1.0,
         penalty_share=1.0,
+        draw=0.0,
         is_training=True,
         is_recurrent=True,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models.gan.pca import MIN_DEVIATION, FeaturePCA
 from pipeline.padded import Padded
@@ -71,3 +75,36 @@ def test_a_channel_that_never_changes_gives_finite_numbers() -> None:
         assert torch.isfinite(pca(torch.ones(4, 3))).all()
         assert float(pca.get_buffer("deviation").min()) == pytest.approx(MIN_DEVIATION)
         assert float(pca.get_buffer("residual_deviation").min()) == pytest.approx(MIN_DEVIATION)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, of all that are made within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(x, Tensor) and x._base is None:
+                self.now += x.nbytes
+                weakref.finalize(x, self._end, x.nbytes)
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def _end(self, nbytes: int) -> None:
+        self.now -= nbytes
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_training_features_are_in_memory_once(count: int) -> None:
+    sequences = list(draw_real(16000, 20).half())
+    pca = FeaturePCA(6, count)
+    with LiveBytes() as live:
+        pca.fit(sequences)
+    assert live.peak < 0.5 * sum(s.nbytes for s in sequences), "no copy of them, let alone in more precision"
+    x = torch.cat(sequences).double()
+    assert torch.allclose(pca.get_buffer("mean").double(), x.mean(0), atol=1e-5)
+    if not count:
+        assert torch.allclose(pca.get_buffer("deviation").double(), x.std(0), rtol=1e-5)

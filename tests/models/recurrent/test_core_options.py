@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from made_cores import CELLS, FUSED_CELLS, B, D, H, T, by_hand, make, random_state, run_windows, sequences, weights_of
+from made_cores import (
+    CELLS,
+    FUSED_CELLS,
+    B,
+    D,
+    H,
+    T,
+    by_hand,
+    make,
+    random_state,
+    run_windows,
+    saved_bytes,
+    sequences,
+    weights_of,
+)
 from torch import nn
 
 from pipeline.models.recurrent.core import GATED_CELLS, NUM_GATES, Core
@@ -195,6 +209,39 @@ def test_the_parallel_scan_equals_the_sequential_scan(steps):
         y = run(odds.sigmoid(), (1 - odds.sigmoid()) * new, start)
         results.append((y.detach(), torch.autograd.grad((y * torch.linspace(-1, 1, H)).sum(), (odds, new, start))))
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
+
+
+def test_the_parallel_scan_has_gradients_of_gradients():
+    """The gradient penalty of a recurrent critic needs them."""
+    keep, new, start = torch.rand(2, 5, 3).double(), torch.randn(2, 5, 3).double(), torch.randn(2, 3).double()
+    inputs = [x.requires_grad_() for x in (keep, new, start)]
+    assert torch.autograd.gradcheck(parallel_scan, inputs) and torch.autograd.gradgradcheck(parallel_scan, inputs)
+
+
+@pytest.mark.parametrize("run", [sequential_scan, parallel_scan])
+def test_the_memory_of_a_scan_grows_with_its_steps_and_no_faster(run):
+    kept = []
+    for steps in (256, 4096):
+        keep, new, start = (torch.rand(shape, requires_grad=True) for shape in ((2, steps, H), (2, steps, H), (2, H)))
+        kept.append(saved_bytes(lambda: run(keep, new, start)) / (2 * steps * H * 4))  # noqa: B023
+    assert kept[1] <= 1.01 * kept[0] and kept[1] <= 3, "in tensors (B, T, H)"
+
+
+def test_weights_in_one_buffer_are_the_same_weights():
+    core = make("gru", 2, bidirectional=True)
+    before = core(sequences())[0].data
+    core.flatten_parameters()
+    assert torch.equal(core(sequences())[0].data, before)
+    for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
+        weights = core._weights(suffix)
+        ends = [0, *itertools.accumulate(w.numel() for w in weights)][:-1]
+        assert [w.storage_offset() for w in weights] == ends and all(w.is_contiguous() for w in weights)
+        assert len({w.untyped_storage().data_ptr() for w in weights}) == 1, "as cuDNN reads them"
+    masked = weights._replace(hh=weights.hh * 2.0)
+    joined = masked.in_one_buffer()
+    assert all(torch.equal(a, b) for a, b in zip(joined, masked, strict=True))
+    (gradient,) = torch.autograd.grad(joined.hh.sum(), weights.hh)
+    assert torch.equal(gradient, torch.full_like(gradient, 2.0))
 
 
 def test_the_single_step_kernel_of_the_lstm_equals_the_window_kernel():

@@ -78,6 +78,35 @@ def test_attention_weights_sum_to_one_over_valid_steps(attention):
         torch.testing.assert_close(weights[0, 0], torch.full((4,), 0.25))
 
 
+def test_the_state_holds_the_last_attention_weights_and_the_sum_of_all_so_far():
+    decoder, tokens = make("soft, input feeding"), sequences((6, 6, 6))
+    memory = decoder.attention_memory(steps_of_another_core())
+    _, weights = decoder(memory, tokens)  # (B, L, S)
+    step, state = decoder.step(memory), decoder.initial_state(memory)
+    assert (state[-1] == 0).all()
+    for position in range(6):
+        _, state = step(tokens.data[:, position], state)
+        last, total = state[-1].unbind(1)
+        torch.testing.assert_close(last, weights[:, position], atol=1e-6, rtol=0)
+        torch.testing.assert_close(total, weights[:, : position + 1].sum(1), atol=1e-6, rtol=0)
+        torch.testing.assert_close(total.sum(1), torch.full((3,), position + 1.0), atol=1e-5, rtol=0)
+
+
+def test_attention_depends_on_the_sum_of_the_weights_and_not_on_the_last_ones_alone():
+    """Location-aware attention, written out: tanh(W_q s + W_k h + U * [last, sum, mask])."""
+    decoder = make("soft, input feeding")
+    memory = decoder.attention_memory(steps_of_another_core((5, 5)))
+    torch.manual_seed(3)
+    queries, last, total = torch.randn(2, 1, 6), torch.rand(2, 5), 4 * torch.rand(2, 5)
+    _, weights = decoder._attend(memory, queries, torch.stack([last, total], dim=1))
+    kernel = decoder.location_conv.weight  # (hidden, 3, width)
+    half = kernel.shape[2] // 2
+    past = torch.nn.functional.pad(torch.stack([last, total, torch.ones(2, 5)], dim=1), (half, half))
+    location = torch.stack([(kernel * past[:, None, :, j : j + 2 * half + 1]).sum((2, 3)) for j in range(5)], dim=1)
+    energy = decoder.score(torch.tanh(decoder.query(queries) + decoder.key(memory.values) + location))[..., 0]
+    torch.testing.assert_close(weights[:, 0], energy.softmax(1), atol=1e-5, rtol=0)
+
+
 def test_attention_ignores_the_order_of_the_steps():
     torch.manual_seed(3)
     steps, tokens = steps_of_another_core((4,)), sequences((3,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,50 @@ def test_every_width_equals_the_search_with_lists(width: int, seed: int) -> None
     assert [sequences_of(hypotheses, row) for row in range(4)] == [
         slow_search(model, h, width, 6, 0.7) for h in state[0]
     ]
+
+
+A, B, SURE = 2, 3, 1 - 1e-12
+TABLE = {(): {END: 0.5, A: 0.3, B: 0.2}, (A,): {END: 0.55, A: 0.45}, (B,): {END: 0.9, B: 0.1}, (A, A): {END: SURE}}
+"""The probabilities of the next token, by the tokens so far; a sequence that is not listed ends."""
+
+
+def search_by_table(
+    table: dict[tuple[int, ...], dict[int, float]], **settings: float
+) -> tuple[list[tuple[int, ...]], int]:
+    """The sequences that a search finds, best first, and how many steps it took."""
+    lengths: list[int] = []
+
+    def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        so_far = torch.cat([state[0], tokens[:, None]], dim=1)
+        scores = torch.full((len(tokens), 4), -torch.inf, dtype=torch.float64)
+        for row, words in zip(scores, so_far[:, 1:].tolist(), strict=True):
+            for token, probability in table.get(tuple(words), {END: SURE}).items():
+                row[token] = math.log(probability)
+        lengths.append(so_far.shape[1])
+        return scores, (so_far,)
+
+    start = torch.zeros(1, dtype=torch.int64)
+    no_tokens = start.new_empty((1, 0))
+    rules: dict[str, Any] = {"end": END, "max_length": 5, **settings}
+    hypotheses = beam_search(step, (no_tokens,), start, **rules)
+    return sequences_of(hypotheses, 0), len(lengths)
+
+
+def test_with_length_normalisation_a_longer_prefix_that_may_still_win_is_followed() -> None:
+    """After two steps two sequences have ended, the worse with log(0.2 * 0.9) / 2 = -0.857. The prefix A A has
+    log(0.3 * 0.45) = -2.00: less by its own length of 2, more by the length of 3 with which it would end."""
+    found, steps = search_by_table(TABLE, width=2, length_penalty=1.0)
+    assert found == [(A, A, END), (END,)] and steps == 3
+    found, steps = search_by_table(TABLE, width=2, length_penalty=0.0)
+    assert found == [(END,), (B, END)] and steps == 2, "without it no longer sequence can win"
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0])
+def test_width_one_stops_at_its_first_end_although_a_longer_sequence_scores_higher(length_penalty: float) -> None:
+    table = {(): {END: 0.5, A: 0.49, B: 0.01}}
+    assert search_by_table(table, width=1, length_penalty=length_penalty) == ([(END,)], 1)
+    best = [(END,), (A, END)] if length_penalty == 0 else [(A, END), (END,)]
+    assert search_by_table(table, width=2, length_penalty=length_penalty) == (best, 2)
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])

@@ -1,0 +1,201 @@
+"""The promises about what models learn, for `promises.py`: recognition, sequences, languages, generation."""
+
+from run_promise import Promise
+
+LEARNING_PROMISES = [
+    Promise(
+        "strangers",
+        "readers without knowledge of the project answer ten questions about it from its pages",
+        "9 of 10 right",
+        "strangers:strangers",
+    ),
+    Promise(
+        "yoga6",
+        "yoga6, 4 folds by person: GRU beside mean pooling",
+        "accuracy >= 0.97, one seed < 3 min",
+        "recognition:yoga6",
+        seeds=5,
+    ),
+    Promise(
+        "real-order",
+        "yoga6 forwards and backwards, 12 labels: GRU beside mean pooling",
+        "GRU >= 0.75, mean pooling <= 0.50",
+        "recognition:real_order",
+        seeds=1,
+    ),
+    Promise(
+        "ucf101",
+        "stored features of UCF101, official split 1",
+        "GRU >= 0.94",
+        "recognition:ucf101",
+        seeds=3,
+    ),
+    Promise(
+        "puppets-order",
+        "puppets full, unseen actors: accuracy within the pairs of actions that differ in their order",
+        "GRU, LSTM >= 0.95, mean pooling <= 0.60",
+        "recognition:puppets_order",
+        seeds=1,
+    ),
+    Promise(
+        "timeline",
+        "long puppets videos, unseen actors: a CRF on the core, offline and with one second of lag",
+        "F1@50 >= 0.90 offline, >= 0.80 with 1 s of lag",
+        "timelines:timeline",
+        seeds=1,
+    ),
+    Promise(
+        "timeline-real",
+        "yoga6 clips of one held-out person, concatenated",
+        "F1@50 >= 0.80, and above argmax without CRF",
+        "timelines:timeline_real",
+        seeds=1,
+    ),
+    Promise(
+        "unknown",
+        "yoga6, held-out persons, each class left out of training in turn; calibration",
+        "macro mean AUROC >= 0.80",
+        "unknown_classes:unknown",
+        seeds=1,
+    ),
+    Promise(
+        "crf",
+        "the CRF beside brute force and pytorch-crf",
+        "equal within 1e-6; at most 1.1x the time",
+        "crf_oracle:crf",
+        seeds=1,
+    ),
+    Promise(
+        "pose",
+        "tennis_pose, one match left out at a time: GRU beside ridge regression",
+        "mean accuracy >= 0.85, above ridge",
+        "tennis_pose:pose",
+        seeds=1,
+    ),
+    Promise(
+        "dropout-cost",
+        "the time of a training step with recurrent dropout beside the fused layer without it",
+        "<= 1.3 times torch.nn",
+        "core_contract:dropout_cost",
+        seeds=1,
+    ),
+    Promise(
+        "probes",
+        "adding problem, copy memory, digits row by row, ablations, gradients through time",
+        "adding problem, T=100: GRU and LSTM MSE <= 0.01",
+        "recurrent_probes:probes",
+        seeds=1,
+    ),
+    Promise(
+        "forecast",
+        "ETTh1 96 -> 96, usual split; long puppets videos: the action 0.25 to 2 seconds ahead",
+        "MSE <= 0.40",
+        "forecasts:forecast",
+        seeds=2,
+    ),
+    Promise(
+        "beam",
+        "beam search beside all sentences, greedy search, and itself row by row; words from subwords",
+        "all equal, one step call for each time step",
+        "beam_oracle:beam",
+        seeds=1,
+    ),
+    Promise(
+        "captions",
+        "captions of puppets, unseen actors: attention beside mean pooling, people, chance and shuffled frames",
+        "headline: all actions, in order, none too many (reported); actions right in any order, and two or more in "
+        "order, in >= 90 %; attention above mean pooling",
+        "captioning:caption",
+        seeds=1,
+    ),
+    Promise(
+        "msvd",
+        "a language model of the captions of MSVD beside n-grams",
+        "perplexity below that of the best n-gram",
+        "text_tasks:msvd",
+        seeds=1,
+    ),
+    Promise(
+        "transcribe",
+        "uncut sentences of asl_hands: word error rate with and without a language model",
+        "reported; aim 0.60",
+        "captioning:transcribe",
+        seeds=1,
+    ),
+    Promise(
+        "shakespeare",
+        "tinyshakespeare, characters, the last tenth as one stream with carried state",
+        "<= 1.47 nats, trained within 15 minutes",
+        "text_tasks:shakespeare",
+    ),
+    Promise(
+        "sentiment",
+        "rt_polarity, 10 folds, beside tf-idf with logistic regression",
+        "at least the latter; aim 0.79",
+        "text_tasks:sentiment",
+        seeds=1,
+    ),
+    Promise(
+        "tags",
+        "parts of speech of UD English ParTUT and entities of WNUT17, with and without a CRF",
+        "ParTUT >= 0.94 per token",
+        "text_tasks:tags",
+        seeds=1,
+    ),
+    Promise(
+        "translate",
+        "multi30k, German to English",
+        "BLEU >= 35 within 60 minutes of training",
+        "text_tasks:translate",
+    ),
+    Promise(
+        "gan-frames",
+        "clips of puppets (32 x 32) and weizmann4 (64 x 64) from noise and a condition, scored by networks that were "
+        "not used in training",
+        "changes in time 60 % and 40 % of the way from noise to real, above the controls; class 0.8 and 0.6; 20 "
+        "minutes each",
+        "gan_frames:gan_frames",
+        seeds=3,
+    ),
+    Promise(
+        "gan-length",
+        "clips four times longer than those of training",
+        "motion energy of the last quarter 0.5 to 2 times that of the first, class >= 0.7",
+        "gan_frames:gan_length",
+    ),
+    Promise(
+        "image-to-video",
+        "first frames of held-out actors from which several actions could follow, continued with a requested one",
+        "content kept in >= 80 %; the requested action, drawn by lot, recognised in >= 50 % and more often than in "
+        "frozen frames, also where it is not the one that really followed, and where it is",
+        "gan_first_frames:image_to_video",
+    ),
+    Promise(
+        "gan-core",
+        "the cores of the generator, of the recurrent critic and of the recogniser",
+        "instances of one class, built by one section",
+        "gan_training:gan_core",
+    ),
+    Promise(
+        "gan-resume",
+        "a GAN killed in the middle of an epoch and resumed; two processes with torchrun",
+        "bit-equal: both players, averages and norms; replicas equal",
+        "gan_training:gan_resume",
+        seeds=1,
+    ),
+    Promise(
+        "gan-features",
+        "class-conditional sequences of puppets and ucf101_vgg16 features: scores of probes, and use as augmentation",
+        "both probes reject their controls and score the sequences 0.05 below noise on both sets; aim: better than "
+        "noise and mixup on one",
+        "gan_features:gan_features",
+        seeds=3,
+    ),
+    Promise(
+        "gan-tokens",
+        "captions of puppets by Gumbel-softmax beside the maximum-likelihood language model at several temperatures",
+        "reported",
+        "gan_tokens:gan_tokens",
+        seeds=1,
+    ),
+]
