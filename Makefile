@@ -23,7 +23,7 @@ test: $(VENV)/ready
 
 ## make test-slow         the tests that run in CI only: documentation, wheel, ...
 test-slow: $(VENV)/ready
-	$(RUN)/python -m pytest -q -m slow -n 2 --dist loadfile
+	$(RUN)/python -m pytest -v -m slow -n 2 --dist worksteal --durations 15
 
 ## make lint              ruff, pyright and import-linter
 lint: $(VENV)/ready

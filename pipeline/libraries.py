@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 def cache_folder() -> Path:
@@ -41,6 +43,16 @@ def import_openvino() -> ModuleType:
             if name.startswith("openvino.") and vars(module).get("tm") is telemetry:
                 vars(module)["tm"] = stub
     return openvino
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """The `openvino.Core` of this process, which is never destroyed.
+
+    On processors with AVX-512 its CPU plugin gives the thread that creates it another stack for signals, and frees it
+    with the core. Where another thread does that, the next signal to the first one ends the process (SIGSEGV).
+    """
+    return import_openvino().Core()
 
 
 def import_timm() -> ModuleType:

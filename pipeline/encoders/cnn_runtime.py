@@ -18,7 +18,7 @@ import torch
 from pipeline.encoders.backbone import Backbone
 from pipeline.encoders.converted_cnn import converted_model
 from pipeline.encoders.torch_requests import TorchRequests
-from pipeline.libraries import import_openvino
+from pipeline.libraries import import_openvino, openvino_core
 
 CnnRuntime = Literal["auto", "torch", "openvino"]
 CnnPrecision = Literal["auto", "float32", "bf16"]
@@ -123,7 +123,7 @@ def _openvino_precision() -> str:
     limits = {os.environ.get(name, "").upper() for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")}
     if limits & WITHOUT_BF16:
         return "f32"
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in capabilities else "f32"
 
 
@@ -158,7 +158,7 @@ class OpenVinoRequests:
             "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # decoders share the cores
         }
-        compiled = ov.Core().compile_model(converted_model(backbone, CHUNK_SIZE), "CPU", settings)
+        compiled = openvino_core().compile_model(converted_model(backbone, CHUNK_SIZE), "CPU", settings)
         self.output_size = backbone.output_size
         self._queue = ov.AsyncInferQueue(compiled, num_requests)
         self._errors: list[Exception] = []

@@ -19,7 +19,7 @@ import torch
 
 from pipeline.atomic import open_atomic
 from pipeline.encoders.backbone import Backbone
-from pipeline.libraries import cache_folder, import_openvino
+from pipeline.libraries import cache_folder, import_openvino, openvino_core
 
 _SUFFIX = ".openvino"
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -33,11 +33,10 @@ def is_converted(backbone: Backbone) -> bool:
 
 def converted_model(backbone: Backbone, num_frames: int) -> Any:
     """The `openvino.Model` of the backbone: uint8 (num_frames, S, S, 3) -> float32 (num_frames, D)."""
-    ov = import_openvino()
     path = _path(backbone)
     assert path is not None, "OpenVINO is installed"
     if (parts := _read(path)) is not None:
-        return ov.Core().read_model(*parts)
+        return openvino_core().read_model(*parts)
     model = _convert(backbone, num_frames)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +49,7 @@ def converted_model(backbone: Backbone, num_frames: int) -> Any:
             "again, which takes seconds. Set UNREEL_CACHE to a folder that can be written."
         )
         return model
-    return ov.Core().read_model(*parts)  # what every later start reads
+    return openvino_core().read_model(*parts)  # what every later start reads
 
 
 def _path(backbone: Backbone) -> Path | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -201,3 +203,18 @@ def test_a_stored_cnn_whose_weights_do_not_fit_is_an_error(bundled):
     weights = dict(list(bundled.net.state_dict().items())[1:])
     with pytest.raises(ValueError, match="The weights 'model folder' do not fit 'tf_efficientnet_lite0'"):
         Backbone(size=64, stored=StoredCnn(bundled.facts, weights)).build_network()
+
+
+def test_a_signal_after_another_thread_let_go_of_openvino_ends_no_process():
+    code = (
+        "import os, signal, threading, torch\n"
+        "from pipeline.encoders.backbone import Backbone\n"
+        "from pipeline.encoders.cnn_runtime import build_feature_requests\n"
+        "signal.signal(signal.SIGUSR1, lambda number, frame: print('handled', flush=True))\n"
+        "held = [build_feature_requests(Backbone(size=32), 'openvino', torch.device('cpu'))]\n"
+        "thread = threading.Thread(target=held.clear)\n"
+        "thread.start(); thread.join()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
