@@ -125,6 +125,14 @@ def _add_job(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--retry-failed", action="store_true", help="also answer again for every input that failed")
     predict.add_argument("--reprocess", action="store_true", help="answer again for all inputs, such as by a new model")
     predict.add_argument("--dry-run", action="store_true", help="say what would be done, open no input, write nothing")
+    predict.add_argument(
+        "--deadline",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long a video may give no new picture until it fails with `timeout`; so does one that takes longer in "
+        "all than this and a time for its size (default 30)",
+    )
 
 
 def _add_job_verbs(verbs: Any) -> None:
@@ -309,6 +317,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0, such as 30")
+    return seconds
 
 
 def _share(text: str) -> float:

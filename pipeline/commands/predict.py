@@ -24,7 +24,7 @@ from pipeline.inference.engine_settings import SLOTS_A_WORKER, EngineSettings
 from pipeline.inference.job_folder import LEDGER, check_shards, ledger_folder
 from pipeline.inference.job_plan import PlannedFile, Shard, content_of, plan
 from pipeline.inference.ledger import Job, Ledger, check_same_job
-from pipeline.media.decode_pool import DecodePool, DecodeSettings
+from pipeline.media.decode_pool import DecodeLimits, DecodePool, DecodeSettings
 from pipeline.media.folder import FINDERS
 from pipeline.media.search import InputFile
 from pipeline.training.stop_signal import Interrupted, StopSignal
@@ -59,6 +59,7 @@ class PredictOptions:
     retry_failed: bool = False
     reprocess: bool = False
     dry_run: bool = False
+    deadline: float = 30.0
 
 
 def predict(
@@ -75,21 +76,26 @@ def predict(
     files = FINDERS[kind](paths, options.follow_links, log) if kind in FINDERS else []  # loading says what is wrong
     _check_found(files)
     with ExitStack() as stack:
-        pool = None if options.dry_run else _start_workers(settings, len(files), options.store is not None)
+        pool = None if options.dry_run else _start_workers(settings, len(files), options)
         if pool is not None:
             stack.callback(pool.close)
         return _predict_files(files, model, out, options, pool, log=log, on_row=on_row, stop=stop)
 
 
-def _start_workers(settings: Mapping[str, Any], num_files: int, hash_content: bool) -> DecodePool | None:
+def _start_workers(settings: Mapping[str, Any], num_files: int, options: PredictOptions) -> DecodePool | None:
     """Processes that decode, started before torch is imported, which takes longer than their start.
 
     None for a model that reads no frames. settings: as they stand in model.json; loading says what is wrong with them.
     """
-    encoder, engine = settings["encoder"], EngineSettings()
+    encoder, limits = settings["encoder"], DecodeLimits(idle_seconds=options.deadline, base_seconds=options.deadline)
+    engine = EngineSettings(limits=limits)
     try:
         decode = DecodeSettings(
-            float(settings["clock"]["rate"]), int(encoder["size"]), encoder["resize"], encoder["decoder"], hash_content
+            float(settings["clock"]["rate"]),
+            int(encoder["size"]),
+            encoder["resize"],
+            encoder["decoder"],
+            options.store is not None,
         )
     except (KeyError, TypeError, ValueError):
         return None

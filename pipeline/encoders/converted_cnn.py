@@ -48,7 +48,7 @@ def converted_model(backbone: Backbone, num_frames: int) -> Any:
             f"The converted CNN cannot be kept in '{path.parent}' ({error.strerror}), so every start converts it "
             "again, which takes seconds. Set UNREEL_CACHE to a folder that can be written."
         )
-        return model
+        parts = _serialise(model, Path(tempfile.gettempdir()))
     return openvino_core().read_model(*parts)  # what every later start reads
 
 

@@ -49,6 +49,8 @@ def poison(data: Path, seeds: int) -> tuple[str, bool]:
 def _poisoned_job(data: Path, clips: Sequence[Path], backend: str) -> tuple[list[str], str]:
     """(what is wrong, a line of figures) of the good clips alone and of all."""
     work = proof_tools.fresh_folder(f"poison_{backend}").resolve()
+    if backend == "decord":  # it refuses AVI with B-frames by name
+        clips = [clip for clip in clips if clip.suffix == ".mp4"]
     good, bad, named = work / "good", work / "bad", work / "named"
     for folder in (good, bad, named):
         folder.mkdir()
@@ -58,10 +60,10 @@ def _poisoned_job(data: Path, clips: Sequence[Path], backend: str) -> tuple[list
     targets = {} if backend == "decord" else _named_files(named)
     model = _model_of(work, clips, backend)
     _write_bad_files(bad, clips[:num_bad], num_bad - len(targets), backend)
-    # The named files are in both jobs: in the first they are whole.
-    alone, alone_rows, code = _run_job(work, "alone", model, [good, named], {})
+    named_folders = [named] if targets else []  # in both jobs; in the first no worker is disturbed
+    alone, alone_rows, code = _run_job(work, "alone", model, [good, *named_folders], {})
     assert code == 0, code
-    seconds, rows, code = _run_job(work, "all", model, [good, bad, named], targets)
+    seconds, rows, code = _run_job(work, "all", model, [good, bad, *named_folders], targets)
     expected = _expected_named(targets)
     allowed = 1.3 * alone + 3 * DEADLINE / min(CORES, len(rows))
     problems = [f"exit code {code}, not 1"] if code != 1 else []
@@ -71,7 +73,7 @@ def _poisoned_job(data: Path, clips: Sequence[Path], backend: str) -> tuple[list
         problems.append(f"{len(rows)} rows")
     for name, row in rows.items():
         is_good = name.startswith("good/")
-        if is_good and row != alone_rows[name]:
+        if is_good and row != {**alone_rows.get(name, alone_rows.get(Path(name).name, {})), "path": name}:
             problems.append(f"{name} has another answer: {row['status']}")
         if name in expected and not str(row["status"]).startswith(expected[name]):
             problems.append(f"{name} is {row['status']}, not {expected[name]}")

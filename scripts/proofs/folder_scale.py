@@ -33,7 +33,7 @@ NAMES = 100_000
 HEADS = {
     **{f"classify{n}": {"kind": "classify"} for n in range(4)},
     **{f"segment{n}": {"kind": "segment"} for n in range(3)},
-    **{f"forecast{n}": {"kind": "forecast"} for n in range(2)},
+    **{f"forecast{n}": {"kind": "forecast", "horizon": 4} for n in range(2)},
     "caption": {"kind": "caption", "beam": 5},
 }
 
@@ -165,12 +165,13 @@ def _ten_heads(data: Path, work: Path) -> float:
                 "data": {
                     "path": str(work / "rows_heads.jsonl"),
                     "validation_share": 0,
+                    "window": None,
                     "feature_store": str(work / "s"),
                 },
                 "clock": {"rate": 4},
                 "heads": heads,
                 "training": {"epochs": 1},
-                "evaluation": {"baselines": []},
+                "evaluation": {"baselines": False},
                 "tracking": {"wandb": "off"},
             }
             (work / f"{name}.yaml").write_text(json.dumps(config))  # JSON is YAML

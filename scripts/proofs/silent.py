@@ -68,6 +68,8 @@ JOBS: dict[str, tuple[str, ...]] = {
 EXIT_CODES = {"check": 1}
 """The exit codes that are not 0: `check` finds that so few videos do not give every split every class."""
 DEVICES = ("/dev/null", "/dev/tty", "/dev/shm/", "/memfd:", "pipe:", "socket:", "anon_inode:")
+OOM_SCORE = re.compile(r"/proc/\d+/oom_score_adj")
+"""A worker asks the system to end it before its parent where memory ends."""
 
 _CALL = re.compile(r"^(\d+) +(\w+)\((.*)$")
 _OPENED = re.compile(r"= \d+<(.+?)>(?:\(deleted\))?$")
@@ -160,7 +162,11 @@ def run_jobs(
         if done.returncode != EXIT_CODES.get(name, 0):
             print(f"  {name}: exit {done.returncode}\n{done.stderr[-2000:]}")
         trace = read_trace(path.read_text(errors="replace").splitlines()) if is_traced else None
-        yield name, Answer(done.returncode, LATENCY.sub("", done.stdout), _rows(folder, job)), trace
+        yield (
+            name,
+            Answer(done.returncode, LATENCY.sub("", done.stdout).replace(str(folder), ""), _rows(folder, job)),
+            trace,
+        )
 
 
 def _rows(folder: Path, job: Sequence[str]) -> str:
@@ -214,7 +220,8 @@ def faults_of(answer: Answer, folder: Path, trace: Trace, code: int = 0) -> list
     allowed = (*DEVICES, *(f"{folder / name}/" for name in ("runs", "cache", "out", "tmp")))
     faults = [f"exit code {answer.code}"] if answer.code != code else []
     faults += [f"a socket that is not local: {socket}" for socket in trace.sockets]
-    faults += [f"opened for writing: {path}" for path in dict.fromkeys(trace.written) if not path.startswith(allowed)]
+    written = [path for path in dict.fromkeys(trace.written) if not OOM_SCORE.fullmatch(path)]
+    faults += [f"opened for writing: {path}" for path in written if not path.startswith(allowed)]
     return faults + [f"left behind: {path}" for path in sorted(trace.shared) if Path(path).exists()]
 
 

@@ -47,7 +47,7 @@ sys.exit(code)
 
 def start(data: Path, seeds: int) -> tuple[str, bool]:
     """Measure in turn, compare the medians, and look at what was imported."""
-    work = proof_tools.fresh_folder("start")
+    work = proof_tools.fresh_folder("start").resolve()
     (clip,) = cut_clips(data, work / "clips", 1, SECONDS)
     model = work / "model"
     make_model(model)

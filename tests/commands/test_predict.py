@@ -134,3 +134,17 @@ def test_the_brightest_cell_is_the_look_with_the_largest_weight():
     brightest = next(i for i, looks in enumerate(group_looks(70)) if 40 in looks)
     assert cells[0][brightest] == 255 and sum(cells[0]) == 255
     assert max(cells[1][:4]) == 255 and sum(cells[1][5:]) == 0
+
+
+def test_the_deadline_of_the_command_is_that_of_the_workers(monkeypatch):
+    from pipeline.commands import predict as command
+
+    made = []
+    monkeypatch.setattr(command, "DecodePool", lambda *arguments, **settings: made.append(arguments))
+    encoder = {"size": 8, "resize": "fit", "decoder": "pyav"}
+    command._start_workers({"encoder": encoder, "clock": {"rate": 4}}, 1, command.PredictOptions((), deadline=7.0))
+    assert (made[0][2].idle_seconds, made[0][2].base_seconds) == (7.0, 7.0)
+    from pipeline.cli import main
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "a.mp4", "--model", "m", "--out", "o", "--deadline", "0"])

@@ -47,7 +47,7 @@ def rings() -> int:
 
 
 def test_nothing_is_left_after_close(film: Path, tmp_path: Path) -> None:
-    before, rings_before = descriptors(), rings()  # other tests decode in this process
+    rings_before, before = rings(), descriptors()  # other tests decode in this process
     others = copies(film, tmp_path, "a.mp4", "b.mp4")
     with DecodePool(2, SETTINGS, slots_a_worker=2) as pool:
         processes = list(pool.process_ids)
@@ -65,7 +65,7 @@ def test_nothing_is_left_after_close(film: Path, tmp_path: Path) -> None:
         assert rings() == rings_before + 2
     assert np.array_equal(view, expected)  # what is still read stays valid
     del view
-    assert descriptors() == before and rings() == rings_before
+    assert descriptors() <= before and rings() <= rings_before, "what other tests left may end meanwhile"
     assert not any(Path(f"/proc/{number}").exists() for number in processes)
 
 
