@@ -100,8 +100,9 @@ def test_a_loss_or_gradient_that_is_not_finite_changes_no_weight(name: str) -> N
 
 def test_finite_steps_pass_the_check() -> None:
     model = TwoLayers()
-    optimizer = make_optimizer(model)
+    optimizer, before = make_optimizer(model), state_bytes(model)
     optimizer.check()
     for step in range(3):
         optimizer.step(squares(model), step)
     optimizer.check()
+    assert state_bytes(model) != before, "the steps were made"
